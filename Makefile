@@ -1,0 +1,37 @@
+# make demo | test | test-long | setup | clean. PYTHON=python3.12 make setup picks another interpreter.
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check -qq
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: setup demo test test-long clean
+
+setup: .venv/stamp
+	@:
+
+.venv/stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "voiceflow needs Python 3.11 or newer; $(PYTHON) is not (or is missing). Try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@echo "set-up: .venv with $$($(PYTHON) --version), then the libraries of constraints.txt (some minutes)"
+	@$(PYTHON) -m venv .venv
+	@echo "set-up: $(TORCH)"
+	@$(PIP) install '$(TORCH)' -c constraints.txt
+	@echo "set-up: voiceflow and its libraries"
+	@$(PIP) install -e '.[dev]' -c constraints.txt
+	@$(PY) -m voiceflow doctor --mend-torchaudio
+	@touch $@
+
+demo: setup
+	@.venv/bin/voiceflow demo
+
+test: setup
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest -m "not long"
+
+# pytest's 5 says that no test was collected, which is no failure here.
+test-long: setup
+	@$(PY) -m pytest -m long || [ $$? -eq 5 ]
+
+clean:
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

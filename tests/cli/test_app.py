@@ -1,0 +1,137 @@
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from voiceflow import __version__
+from voiceflow.cli import app as cli
+from voiceflow.cli.options import Span, parse_span
+from voiceflow.cli.train import check_overrides
+from voiceflow.config import UserError
+
+VERBS = [
+    "infill",
+    "speak",
+    "demo",
+    "train",
+    "doctor",
+    "prepare librispeech",
+    "measure alignment",
+    "measure infill",
+    "measure speech",
+]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of `voiceflow arguments`, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["voiceflow", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return int(left.value.code or 0)
+
+
+def test_help_is_cheap() -> None:
+    code = (
+        "import sys, voiceflow.cli.app, voiceflow; voiceflow.__version__\n"
+        "heavy = {'torch', 'torchaudio', 'librosa', 'numpy', 'hydra', 'matplotlib', 'datasets'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_answers_within_a_second() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "voiceflow", "--help"]
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_an_example(verb: str) -> None:
+    shown = CliRunner().invoke(cli.app, [*verb.split(), "--help"], env={"COLUMNS": "100"})
+    assert shown.exit_code == 0
+    assert f"voiceflow {verb}" in shown.output.split("Example:")[1]
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(cli.app, ["--version"]).output.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "task"], "key=value, found 'task'"),
+        (["infill", "a.wav", "--text", "A", "--span", "1-2", "--out", "o.wav"], "START:END"),
+        (["speak", "hi", "--out", "o.wav", "--prompt", "p.wav"], "found only --prompt"),
+        (["demo", "--text", "hi"], "found only --text"),
+    ],
+)
+def test_wrong_input_is_one_line_and_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("voiceflow: ")
+    assert shown.err.count("\n") == 1
+    assert message in shown.err
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["infill"], ["speak", "hi", "--loud"]])
+def test_wrong_usage_is_2(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    assert run(monkeypatch, *arguments) == 2
+
+
+def test_our_own_faults_are_1_with_a_traceback() -> None:
+    code = (
+        "import voiceflow.cli.app as cli\n"
+        "@cli.app.command()\n"
+        "def fail(): raise ZeroDivisionError('planted')\n"
+        "import sys; sys.argv = ['voiceflow', 'fail']; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "planted" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("1.20:1.85", Span(1.2, 1.85)),
+        (" 0 : 2. ", Span(0.0, 2.0)),
+        (".5:1=SHALL BE", Span(0.5, 1.0, "SHALL BE")),
+        ("1:2=", Span(1.0, 2.0, "")),
+    ],
+)
+def test_span(text: str, span: Span) -> None:
+    assert parse_span(text) == span
+
+
+@pytest.mark.parametrize("text", ["", "1", "1:", ":2", "-1:2", "1:2:3", "nan:1", "1,2:1,8"])
+def test_no_span(text: str) -> None:
+    with pytest.raises(UserError, match="START:END"):
+        parse_span(text)
+
+
+def test_overrides() -> None:
+    check_overrides(["task=velocity", "+train.x=1", "++a@b.c=", "~sample", "data=/a b", "a=[1,2]"])
+    for wrong in ("task", "=velocity", "task =velocity", "task: velocity", "+"):
+        with pytest.raises(UserError, match="key=value"):
+            check_overrides(["data=x", wrong])
+
+
+def test_doctor() -> None:
+    shown = CliRunner().invoke(cli.app, ["doctor"])
+    assert shown.exit_code == 0
+    for part in (__version__, "torch ", "cpu:", "optional parts", "bundled voices"):
+        assert part in shown.output

@@ -1,0 +1,83 @@
+"""The README's commands: each names a verb, options and settings that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from voiceflow.cli.app import app
+from voiceflow.cli.options import parse_span
+from voiceflow.config import compose
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BASH_BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def commands(name: str) -> list[list[str]]:
+    """The words of each command in the bash blocks of a Markdown file."""
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    lines = "\n".join(BASH_BLOCK.findall(text)).replace("\\\n", " ").split("\n")
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def arguments(words: list[str]) -> list[str] | None:
+    """What stands after `voiceflow` in a command; None where the command is another."""
+    for place, word in enumerate(words):
+        if word == "voiceflow" or word.endswith("/voiceflow"):
+            return words[place + 1 :]
+    return None
+
+
+VOICEFLOW = [found for words in commands("README.md") if (found := arguments(words)) is not None]
+MAKE = [
+    target
+    for name in ("README.md", "CONTRIBUTING.md")
+    for words in commands(name)
+    if words[0] == "make"
+    for target in words[1:]
+]
+
+
+def parse(words: list[str]) -> list[dict[str, object]]:
+    """Parse `voiceflow words` without running it; the values that its verb was given."""
+    command = typer.main.get_command(app)
+    given: list[dict[str, object]] = []
+
+    def disarm(node: object) -> None:
+        inner = getattr(node, "commands", None)
+        if inner is None:
+            node.callback = lambda **values: given.append(values)  # type: ignore[attr-defined]
+        for child in (inner or {}).values():
+            disarm(child)
+
+    disarm(command)
+    command.main(args=words, prog_name="voiceflow", standalone_mode=False)
+    return given
+
+
+@pytest.mark.parametrize("words", VOICEFLOW, ids=" ".join)
+def test_a_command_of_the_readme_parses(words: list[str]) -> None:
+    [values] = parse(words)
+    for span in values.get("span") or ():  # type: ignore[attr-defined]
+        parse_span(span)
+    if words[0] == "train":
+        compose(words[1:])
+
+
+def test_the_readme_shows_every_verb() -> None:
+    assert {words[0] for words in VOICEFLOW} == set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("target", MAKE)
+def test_a_make_target_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "words", [["fly"], ["infill", "a.wav", "--loud"], ["speak"], ["measure", "nothing"]]
+)
+def test_a_wrong_command_does_not_parse(words: list[str]) -> None:
+    with pytest.raises(Exception, match=r"[Nn]o such|[Mm]issing"):
+        parse(words)

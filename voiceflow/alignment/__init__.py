@@ -1,0 +1,1 @@
+"""Speech and its transcript brought together: words and phones in time."""

@@ -1,0 +1,171 @@
+"""Configuration: dataclasses that the YAML files under `conf/` fill (Hydra's compose API).
+
+A key that no dataclass knows, or a value of the wrong type, is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+Schema = TypeVar("Schema")
+
+
+class UserError(Exception):
+    """The person's input is wrong: shown as one line, exit code 2."""
+
+
+@dataclass
+class VelocityConfig:
+    """Size of the velocity network (Le et al. 2023, section 4)."""
+
+    width: int = 256
+    layers: int = 6
+    heads: int = 4
+    feed_forward: int = 1024
+    phone_width: int = 256
+    position_width: int = 31
+    position_groups: int = 16
+    position_layers: int = 2
+    dropout: float = 0.0
+
+
+@dataclass
+class DurationConfig:
+    """Size of the duration network (Le et al. 2023, section 4)."""
+
+    width: int = 192
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int = 768
+    phone_width: int = 192
+    position_width: int = 15
+    position_groups: int = 16
+    position_layers: int = 2
+    dropout: float = 0.1
+
+
+@dataclass
+class TaskConfig:
+    """What is trained, and how its spans and condition drops are drawn (per sample)."""
+
+    name: str = "velocity"
+    p_mask_all: float = 0.3
+    mask_ratio_min: float = 0.7
+    mask_ratio_max: float = 1.0
+    p_unconditional: float = 0.2
+    sigma_min: float = 1e-5
+
+
+@dataclass
+class TrainConfig:
+    """Optimiser, budget and housekeeping of a training run."""
+
+    updates: int = 1000
+    batch_frames: int = 4800  # padded frames in one batch of one process
+    accumulate: int = 1  # batches summed into one update
+    crop_frames: int = 1600
+    learning_rate: float = 1e-4
+    warmup_updates: int = 100
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 0.2
+    ema_decay: float = 0.999
+    mixed_precision: str = "no"  # no or bf16
+    seed: int = 0
+    workers: int = 0  # processes that load data
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    validate_every: int = 500
+    validation_utterances: int = 32
+    init_from: str | None = None  # a model folder or a voice to start the weights from
+
+
+@dataclass
+class SampleConfig:
+    """How a span is sampled."""
+
+    steps: int = 16
+    solver: str = "midpoint"
+    guidance: float = 0.7
+
+
+@dataclass
+class RunConfig:
+    """Everything that `voiceflow train` is told."""
+
+    data: str
+    out: str
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: VelocityConfig = field(default_factory=VelocityConfig)
+    duration: DurationConfig = field(default_factory=DurationConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+
+def conf_folder() -> Path:
+    """Where the YAML files are: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise UserError(
+        f"the configuration folder conf/ was looked for beside and inside {package} and not found: "
+        "reinstall voiceflow"
+    )
+
+
+def to_schema(schema: type[Schema], values: Any, what: str) -> Schema:
+    """`values` (a mapping) as a `schema` object; UserError names an unknown key or a wrong type."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), values)
+        made = OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, TypeError) as error:
+        raise UserError(f"{what}: {str(error).splitlines()[0]}") from error
+    assert isinstance(made, schema)
+    return made
+
+
+def compose(overrides: Sequence[str] = ()) -> RunConfig:
+    """The run that conf/config.yaml and the overrides (`group=option`, `group.key=value`) describe.
+
+    Raises UserError for an override that is malformed or names what does not exist.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+            composed = hydra_compose(config_name="config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"configuration: {' '.join(str(error).split())}") from error
+    return to_schema(RunConfig, composed, "configuration")
+
+
+def load_group(schema: type[Schema], group: str, name: str) -> Schema:
+    """One file of one group, `conf/<group>/<name>.yaml`, as a `schema` object."""
+    from omegaconf import OmegaConf
+
+    path = conf_folder() / group / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise UserError(f"{group} configuration '{name}' does not exist: choose one of {known}")
+    return to_schema(schema, OmegaConf.load(path), str(path))
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A configuration dataclass as plain dictionaries and lists, for YAML and JSON."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,1 @@
+"""Corpora on the way to batches: manifests, shards, masks."""

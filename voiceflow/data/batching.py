@@ -1,0 +1,143 @@
+"""Batches with a budget of frames, the same for any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from voiceflow.data.dataset import Example
+from voiceflow.data.masking import generator_for
+
+BUCKET_BATCHES = 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples padded to the longest; a field is (B, T, ...) by frames or (B, N) by phones.
+
+    mel, noise: (B, T, M); frame_phones, frame_mask: (B, T); frame_lengths: (B,); phones,
+    durations, mask: (B, N); phone_lengths: (B,); unconditional, t: (B,). Masks are False at
+    padding.
+    """
+
+    ids: tuple[str, ...]
+    mel: Tensor
+    noise: Tensor
+    frame_phones: Tensor
+    frame_mask: Tensor
+    frame_lengths: Tensor
+    phones: Tensor
+    durations: Tensor
+    mask: Tensor
+    phone_lengths: Tensor
+    unconditional: Tensor
+    t: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        moved = {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return Batch(**moved)
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Pad and stack; whatever is drawn was drawn before, from each example's own length."""
+
+    def padded(values: list[Tensor]) -> Tensor:
+        return pad_sequence(values, batch_first=True)
+
+    return Batch(
+        ids=tuple(e.id for e in examples),
+        mel=padded([e.mel for e in examples]),
+        noise=padded([e.noise for e in examples]),
+        frame_phones=padded([e.frame_phones for e in examples]),
+        frame_mask=padded([e.frame_mask for e in examples]),
+        frame_lengths=torch.tensor([len(e.mel) for e in examples]),
+        phones=padded([e.phones for e in examples]),
+        durations=padded([e.durations for e in examples]),
+        mask=padded([e.mask for e in examples]),
+        phone_lengths=torch.tensor([len(e.phones) for e in examples]),
+        unconditional=torch.tensor([e.unconditional for e in examples]),
+        t=torch.tensor([e.t for e in examples]),
+    )
+
+
+class FrameBudgetSampler:
+    """Endless batches of (epoch, row) keys, at most `budget` padded frames each.
+
+    Every epoch is a new shuffle, sorted by length inside pools of batches. The order is one for
+    all processes: update u takes the next world * accumulate batches, process r the r-th run of
+    `accumulate` of them, so two processes and one process with accumulation see the same. The
+    last batches of an epoch that do not fill an update go into the next epoch's first.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[int],
+        lengths: Sequence[int],
+        budget: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+    ) -> None:
+        if not rows:
+            raise ValueError("no rows to draw batches from")
+        self.rows = list(rows)
+        self.lengths = list(lengths)
+        self.budget = budget
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self.accumulate = accumulate
+        self.epoch = 0
+        self.position = 0  # batches of this epoch already given out, over all processes
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the sampler is."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from `state_dict`'s place."""
+        self.epoch, self.position = state["epoch"], state["position"]
+
+    def epoch_batches(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """All batches of one epoch; each row is in exactly one."""
+        generator = generator_for(self.seed, "order", epoch)
+        order = torch.randperm(len(self.rows), generator=generator).tolist()
+        mean = sum(self.lengths) / len(self.lengths)
+        pool_size = max(1, int(BUCKET_BATCHES * self.budget / max(mean, 1)))
+        batches: list[list[tuple[int, int]]] = []
+        for start in range(0, len(order), pool_size):
+            pool = sorted(order[start : start + pool_size], key=lambda i: self.lengths[i])
+            batch: list[tuple[int, int]] = []
+            for i in pool:
+                if batch and (len(batch) + 1) * self.lengths[i] > self.budget:
+                    batches.append(batch)
+                    batch = []
+                batch.append((epoch, self.rows[i]))
+            batches.append(batch)
+        shuffle = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[i] for i in shuffle]
+
+    def updates(self) -> Iterator[tuple[list[list[tuple[int, int]]], dict[str, int]]]:
+        """Endlessly: this process's batches of an update, and the state after it."""
+        share = self.world * self.accumulate
+        epoch, position = self.epoch, self.position
+        batches = self.epoch_batches(epoch)[position:]
+        while True:
+            taken: list[list[tuple[int, int]]] = []
+            while len(taken) < share:
+                if not batches:
+                    epoch, position = epoch + 1, 0
+                    batches = self.epoch_batches(epoch)
+                taken.append(batches.pop(0))
+                position += 1
+            mine = taken[self.rank * self.accumulate : (self.rank + 1) * self.accumulate]
+            yield mine, {"epoch": epoch, "position": position}

@@ -1,0 +1,102 @@
+"""Prepared data as training examples: cropped, normalised, and with everything random drawn.
+
+Each example's draws come from a generator keyed by seed, epoch and utterance, so they do not
+depend on the batch, the process or where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voiceflow.config import TaskConfig
+from voiceflow.data.masking import crop_phones, draw_mask, generator_for, uniform
+from voiceflow.data.shards import Prepared
+
+
+@dataclass(frozen=True)
+class Example:
+    """One (cropped) utterance with its draws.
+
+    mel: (T, M) normalised log-mel; phones, durations: (N,), durations sum to T; mask: (N,) True
+    on phones to be generated; unconditional: whether conditions are dropped; noise: (T, M); t:
+    the flow step.
+    """
+
+    id: str
+    mel: Tensor
+    phones: Tensor
+    durations: Tensor
+    mask: Tensor
+    unconditional: bool
+    noise: Tensor
+    t: float
+
+    @property
+    def frame_mask(self) -> Tensor:
+        """(T,) True on frames to be generated."""
+        return self.mask.repeat_interleave(self.durations)
+
+    @property
+    def frame_phones(self) -> Tensor:
+        """(T,) phone of each frame; all zero when conditions are dropped."""
+        phones = self.phones.repeat_interleave(self.durations)
+        return torch.zeros_like(phones) if self.unconditional else phones
+
+
+class ExampleDataset(torch.utils.data.Dataset[Example]):
+    """Examples of chosen rows of a prepared folder, indexed by (epoch, row)."""
+
+    def __init__(
+        self, prepared: Prepared, task: TaskConfig, crop_frames: int, seed: int
+    ) -> None:
+        self.prepared = prepared
+        self.task = task
+        self.crop_frames = crop_frames
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        """The example of row `key[1]` in epoch `key[0]`."""
+        epoch, row_index = key
+        row = self.prepared.dataset[row_index]
+        generator = generator_for(self.seed, epoch, str(row["id"]))
+        durations = np.asarray(row["durations"], dtype=np.int64)
+        phones = self.prepared.phones.ids(row["phones"])
+        mel = np.asarray(row["mel"], dtype=np.float16).reshape(-1, self.prepared.features.n_mels)
+        crop = crop_phones(durations, self.crop_frames, generator)
+        start = int(durations[: crop.start].sum())
+        durations = durations[crop]
+        if durations.sum() > self.crop_frames:  # one phone longer than the crop
+            durations = np.array([self.crop_frames])
+        n_frames = int(durations.sum())
+        part = torch.from_numpy(mel[start : start + n_frames].astype(np.float32))
+        lengths = torch.from_numpy(durations)
+        by_frames = self.task.name == "velocity"
+        draw = draw_mask(
+            lengths if by_frames else torch.ones_like(lengths), self.task, generator
+        )
+        return Example(
+            id=str(row["id"]),
+            mel=self.prepared.features.normalise(part),
+            phones=torch.tensor(phones[crop.start : crop.start + len(durations)]),
+            durations=lengths,
+            mask=draw.mask,
+            unconditional=draw.unconditional,
+            noise=torch.randn(part.shape, generator=generator),
+            t=uniform(generator),
+        )
+
+
+def split(prepared: Prepared, n_validation: int) -> tuple[list[int], list[int]]:
+    """Rows for training and rows held out, chosen by the hash of their ids.
+
+    At most a tenth of the rows is held out.
+    """
+    ids: Sequence[str] = prepared.dataset["id"][:]
+    n_validation = min(n_validation, len(ids) // 10)
+    order = sorted(range(len(ids)), key=lambda i: generator_for("split", ids[i]).initial_seed())
+    return sorted(order[n_validation:]), sorted(order[:n_validation])

@@ -1,0 +1,87 @@
+"""The manifest: one utterance a line, as JSON. Every corpus becomes one; seconds are its unit."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from voiceflow.config import UserError
+from voiceflow.files import replacing
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and what is said in it.
+
+    `audio` is the path of the sound file; `text` is as the corpus writes it; `seconds` is the
+    recording's length, None where nobody has looked.
+    """
+
+    id: str
+    audio: str
+    text: str
+    speaker: str
+    language: str = "en"
+    seconds: float | None = None
+
+    def to_json(self) -> str:
+        """The utterance as one line of a manifest."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
+    """Write a manifest, whole or not at all; returns the number of utterances.
+
+    Raises UserError where the folder cannot be written.
+    """
+    count = 0
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for utterance in utterances:
+            file.write(utterance.to_json() + "\n")
+            count += 1
+    return count
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Read a manifest.
+
+    Raises UserError, with the line's number, where the file is missing or is no manifest, or an
+    id comes twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise UserError(f"manifest {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"manifest {path} is not UTF-8: {error}") from error
+    utterances: dict[str, Utterance] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        utterance = _from_json(line, f"{path}, line {number}")
+        if utterance.id in utterances:
+            raise UserError(f"{path}, line {number}: the id {utterance.id} comes a second time")
+        utterances[utterance.id] = utterance
+    return list(utterances.values())
+
+
+def _from_json(line: str, where: str) -> Utterance:
+    try:
+        values: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: expected one JSON object a line, found {line[:60]!r}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected a JSON object, found {line[:60]!r}")
+    known = [field.name for field in fields(Utterance)]
+    if unknown := sorted(set(values) - set(known)):
+        raise UserError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+    for name in ("id", "audio", "text", "speaker", "language"):
+        if name == "language" and name not in values:
+            continue
+        if not isinstance(values.get(name), str):
+            raise UserError(f"{where}: {name!r} must be text, found {values.get(name)!r}")
+    seconds = values.get("seconds")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
+        raise UserError(f"{where}: 'seconds' must be a number or null, found {seconds!r}")
+    return Utterance(**values)

@@ -1,0 +1,184 @@
+"""A voice on disk: configuration, weights, phone table and feature specification. No pickle.
+
+    config.yaml             networks' sizes, sampling preset, how each was trained
+    velocity.safetensors    duration.safetensors
+    phones.json  features.json  README.md (model card)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from voiceflow.audio.features import FeatureSpec
+from voiceflow.config import (
+    DurationConfig,
+    SampleConfig,
+    UserError,
+    VelocityConfig,
+    as_dict,
+    to_schema,
+)
+from voiceflow.files import replacing
+from voiceflow.models.duration import DurationNetwork
+from voiceflow.models.velocity import VelocityNetwork
+from voiceflow.text.phones import PhoneTable
+
+NETWORKS = ("velocity", "duration")
+
+
+@dataclass
+class FolderConfig:
+    """What config.yaml holds; a network that has not been trained is None."""
+
+    velocity: VelocityConfig | None = None
+    duration: DurationConfig | None = None
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    training: dict[str, Any] = field(default_factory=dict)  # a network's name -> how it was made
+
+
+def bundled_voices() -> dict[str, Path]:
+    """Voices that ship with the package, by name."""
+    folder = Path(__file__).parent / "voices"
+    return {p.parent.name: p.parent for p in sorted(folder.glob("*/config.yaml"))}
+
+
+def find_voice(voice: str | Path) -> Path:
+    """The folder of a voice given by path or by the name of a bundled one."""
+    folder = Path(voice)
+    if folder.is_dir():
+        return folder
+    bundled = bundled_voices()
+    if str(voice) in bundled:
+        return bundled[str(voice)]
+    raise UserError(
+        f"voice '{voice}' is neither a folder nor one of the bundled voices "
+        f"({', '.join(bundled) or 'none'}): give a model folder, such as runs/mini/model"
+    )
+
+
+def build_velocity(config: VelocityConfig, phones: PhoneTable, spec: FeatureSpec) -> nn.Module:
+    """An untrained velocity network that fits the phones and the features."""
+    return VelocityNetwork(config, len(phones), spec.n_mels)
+
+
+def build_duration(config: DurationConfig, phones: PhoneTable) -> nn.Module:
+    """An untrained duration network that fits the phones."""
+    return DurationNetwork(config, len(phones))
+
+
+@dataclass
+class ModelFolder:
+    """A folder's contents, read."""
+
+    path: Path
+    config: FolderConfig
+    phones: PhoneTable
+    features: FeatureSpec
+
+    @staticmethod
+    def open(voice: str | Path) -> ModelFolder:
+        """Read all but the weights. UserError names what is missing or damaged."""
+        path = find_voice(voice)
+        missing = [
+            n for n in ("config.yaml", "phones.json", "features.json") if not (path / n).is_file()
+        ]
+        if missing:
+            raise UserError(
+                f"{path} is not a complete model folder: {', '.join(missing)} missing; "
+                "`voiceflow train` writes one as out/model"
+            )
+        return ModelFolder(
+            path,
+            _read_config(path / "config.yaml"),
+            PhoneTable.load(path / "phones.json"),
+            FeatureSpec.load(path / "features.json"),
+        )
+
+    def load(self, name: str) -> nn.Module:
+        """One network, in float32 and evaluation mode.
+
+        Raises UserError when it was not trained, its file is missing, or the weights do not fit.
+        """
+        network: nn.Module
+        if name == "velocity" and self.config.velocity:
+            network = build_velocity(self.config.velocity, self.phones, self.features)
+        elif name == "duration" and self.config.duration:
+            network = build_duration(self.config.duration, self.phones)
+        else:
+            raise UserError(
+                f"{self.path} has no {name} network: train one with `voiceflow train task={name} "
+                "... out=<the run this folder is in>`"
+            )
+        weights = self.path / f"{name}.safetensors"
+        load_weights(network, weights)
+        return network.eval()
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Fill a network from a safetensors file, whatever its precision."""
+    try:
+        tensors = {k: v.float() for k, v in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: weights are missing or damaged ({error})") from error
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: the weights do not fit config.yaml ({reason})") from error
+
+
+def _read_config(path: Path) -> FolderConfig:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a mapping, found {type(values).__name__}")
+    return to_schema(FolderConfig, values, str(path))
+
+
+def save_network(
+    folder: Path,
+    name: str,
+    weights: dict[str, Tensor],
+    config: VelocityConfig | DurationConfig,
+    phones: PhoneTable,
+    features: FeatureSpec,
+    sample: SampleConfig,
+    training: dict[str, Any],
+    half: bool = False,
+) -> None:
+    """Write one network into a model folder, which may hold the other already.
+
+    Raises UserError when the folder's phones or features are others than these.
+    """
+    import yaml
+
+    folder_config = FolderConfig()
+    if (folder / "config.yaml").is_file():
+        present = ModelFolder.open(folder)
+        present.features.require(features, str(folder), f"the new {name} network")
+        if present.phones != phones:
+            raise UserError(f"{folder} has another phone table than the new {name} network")
+        folder_config = present.config
+    setattr(folder_config, name, config)
+    folder_config.sample = sample
+    folder_config.training = {**folder_config.training, name: training}
+    dtype = torch.float16 if half else torch.float32
+    stored = {k: v.detach().to("cpu", dtype).contiguous() for k, v in weights.items()}
+    with replacing(folder / f"{name}.safetensors") as temporary:
+        save_file(stored, temporary)
+    phones.save(folder / "phones.json")
+    with replacing(folder / "features.json") as temporary:
+        features.save(temporary)
+    with replacing(folder / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(as_dict(folder_config), sort_keys=False), "utf-8")

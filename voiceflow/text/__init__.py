@@ -1,0 +1,1 @@
+"""Text to phones: spelling, pronunciations, phone symbols."""

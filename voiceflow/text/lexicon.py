@@ -1,0 +1,262 @@
+"""English pronunciations: the dictionary, then rules for forms it lacks, then a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from voiceflow.config import UserError
+
+Pronunciation = tuple[str, ...]
+Source = Literal["dictionary", "rule", "g2p"]
+
+_VARIANT = re.compile(r"\(\d+\)$")
+_HISSING = {"S", "Z", "SH", "ZH", "CH", "JH"}
+_VOICELESS = {"P", "T", "K", "F", "TH"}
+_SHORTEST_PART_OF_COMPOUND = 3
+
+# Spellings that the American dictionary writes otherwise; each is tried where it matches.
+_RESPELLINGS = [
+    (r"OUR", "OR"),
+    (r"IS(E|ED|ES|ER|ERS|ING|ATION|ATIONS|ABLE)$", r"IZ\1"),
+    (r"YS(E|ED|ES|ER|ING)$", r"YZ\1"),
+    (r"([^AEIOU])RE(S|D)?$", r"\1ER\2"),
+    (r"LL(ED|ER|ERS|ING|OUS|Y)$", r"L\1"),
+    (r"(L|ST)L(S|MENT|FUL|NESS)?$", r"\1LL\2"),
+    (r"FUL$", "FULL"),
+    (r"OGUE", "OG"),
+    (r"[AO]E", "E"),
+    (r"ENCE$", "ENSE"),
+    (r"GREY", "GRAY"),
+    (r"GEMENT", "GMENT"),
+    (r"PLOUGH", "PLOW"),
+    (r"PP(ED|ING|ER)$", r"P\1"),
+    (r"XION", "CTION"),
+    (r"MME(S?)$", r"M\1"),
+    (r"PH", "F"),
+    (r"'", ""),
+]
+_SUFFIXES = {
+    "LY": "L IY",
+    "NESS": "N AH S",
+    "NESSES": "N AH S IH Z",
+    "LESS": "L AH S",
+    "LESSLY": "L AH S L IY",
+    "FUL": "F AH L",
+    "FULLY": "F AH L IY",
+    "MENT": "M AH N T",
+    "MENTS": "M AH N T S",
+    "ER": "ER",
+    "ERS": "ER Z",
+    "EST": "AH S T",
+    "ETH": "AH TH",
+    "TH": "TH",
+    "ISH": "IH SH",
+    "ABLE": "AH B AH L",
+    "ING": "IH NG",
+    "INGS": "IH NG Z",
+    "INGLY": "IH NG L IY",
+    "IN'": "IH N",
+    "Y": "IY",
+    "SHIP": "SH IH P",
+    "LIKE": "L AY K",
+    "WARD": "W ER D",
+    "WARDS": "W ER D Z",
+    "'LL": "AH L",
+    "'D": "D",
+    "'VE": "V",
+    "'RE": "ER",
+    "N'T": "AH N T",
+}
+_PREFIXES = {
+    "UN": "AH N",
+    "RE": "R IY",
+    "NON": "N AA N",
+    "MIS": "M IH S",
+    "OUT": "AW T",
+    "OVER": "OW V ER",
+    "UNDER": "AH N D ER",
+    "FORE": "F AO R",
+    "IN": "IH N",
+    "DIS": "D IH S",
+    "D'": "D",
+    "L'": "L",
+    "O'": "OW",
+}
+
+
+def english_dictionary_path() -> Path:
+    """The dictionary that pocketsphinx carries (CMUdict without stress, BSD)."""
+    import pocketsphinx
+
+    return Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"))
+
+
+def read_dictionary(path: Path | str) -> dict[str, list[Pronunciation]]:
+    """Pronunciations of each word, upper case, in the file's order (`word`, `word(2)`, ...).
+
+    Raises UserError where the file cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: no readable pronunciation dictionary ({error})") from None
+    entries: dict[str, list[Pronunciation]] = {}
+    for line in lines:
+        word, *phones = line.split() or [""]
+        known = entries.setdefault(_VARIANT.sub("", word).upper(), [])
+        if phones and tuple(phones) not in known:
+            known.append(tuple(phones))
+    return {word: said for word, said in entries.items() if said}
+
+
+def with_s(stem: Pronunciation) -> Pronunciation:
+    """The stem with the ending of plurals and possessives: IH Z, S or Z by its last phone."""
+    if stem[-1] in _HISSING:
+        return (*stem, "IH", "Z")
+    return (*stem, "S" if stem[-1] in _VOICELESS else "Z")
+
+
+def with_d(stem: Pronunciation) -> Pronunciation:
+    """The stem with the ending of the past: IH D, T or D by its last phone."""
+    if stem[-1] in {"T", "D"}:
+        return (*stem, "IH", "D")
+    voiceless = stem[-1] in _VOICELESS | {"S", "SH", "CH"}
+    return (*stem, "T" if voiceless else "D")
+
+
+class Lexicon:
+    """Pronunciations of any word of letters and apostrophes.
+
+    dictionary: upper-case words; g2p: pronunciations of a word that neither the dictionary nor
+    the rules know, likeliest first.
+    """
+
+    def __init__(
+        self,
+        dictionary: Mapping[str, Sequence[Pronunciation]],
+        g2p: Callable[[str], Sequence[Pronunciation]] | None = None,
+    ):
+        self._dictionary = dictionary
+        self._g2p = g2p
+        self._found: dict[str, tuple[list[Pronunciation], Source]] = {}
+
+    @classmethod
+    def english(cls, g2p: Callable[[str], Sequence[Pronunciation]] | None = None) -> Lexicon:
+        """On the dictionary that pocketsphinx carries."""
+        return cls(read_dictionary(english_dictionary_path()), g2p)
+
+    def pronunciations(self, word: str) -> list[Pronunciation]:
+        """Ways to say an upper-case word, likeliest first.
+
+        Raises UserError for a word that nothing here can pronounce.
+        """
+        return self._lookup(word)[0]
+
+    def source(self, word: str) -> Source:
+        """Where the pronunciations come from; a rule on a guessed stem counts as g2p."""
+        return self._lookup(word)[1]
+
+    def _lookup(self, word: str) -> tuple[list[Pronunciation], Source]:
+        if word not in self._found:
+            self._found[word] = self._find(word)
+        return self._found[word]
+
+    def _find(self, word: str) -> tuple[list[Pronunciation], Source]:
+        if said := self._dictionary.get(word):
+            return list(said), "dictionary"
+        if said := _distinct(self._by_rule(word, depth=2)):
+            return said, "rule"
+        for ending in ("'S", "'", "S'"):
+            stem = word.removesuffix(ending)
+            if stem and stem != word:
+                said, source = self._lookup(stem)
+                return _distinct(with_s(s) for s in said), source
+        said = _distinct([*self._compound(word), *(self._g2p(word) if self._g2p else ())])
+        if not said:
+            raise UserError(f"no pronunciation for {word!r}: neither dictionary nor rules know it")
+        return said, "g2p"
+
+    def _known(self, word: str, depth: int) -> Sequence[Pronunciation]:
+        if said := self._dictionary.get(word):
+            return said
+        return _distinct(self._by_rule(word, depth - 1)) if depth > 0 and len(word) > 2 else ()
+
+    def _by_rule(self, word: str, depth: int) -> Iterator[Pronunciation]:
+        """Pronunciations built on words that the dictionary holds; the first rule that fits."""
+        rules = (self._possessive, self._plural, self._past, self._suffix, self._respelled)
+        for rule in (*rules, self._prefix):
+            if found := list(rule(word, depth)):
+                yield from found
+                return
+
+    def _possessive(self, word: str, depth: int) -> Iterator[Pronunciation]:
+        if word.endswith("'S"):
+            yield from map(with_s, self._known(word[:-2], depth))
+        elif word.endswith("S'"):
+            said = self._known(word[:-1], depth)
+            yield from said
+            yield from map(with_s, said)
+
+    def _plural(self, word: str, depth: int) -> Iterator[Pronunciation]:
+        if word.endswith("S") and not word.endswith(("SS", "'S")):
+            for stem in _stems(word[:-1], "S"):
+                yield from map(with_s, self._known(stem, depth))
+
+    def _past(self, word: str, depth: int) -> Iterator[Pronunciation]:
+        if word.endswith("ED"):
+            for stem in _stems(word[:-2], "ED"):
+                yield from map(with_d, self._known(stem, depth))
+
+    def _suffix(self, word: str, depth: int) -> Iterator[Pronunciation]:
+        for suffix in sorted(_SUFFIXES, key=len, reverse=True):
+            if word.endswith(suffix) and len(word) - len(suffix) > 2:
+                for stem in _stems(word.removesuffix(suffix), suffix):
+                    for said in self._known(stem, depth):
+                        yield (*said, *_SUFFIXES[suffix].split())
+
+    def _respelled(self, word: str, depth: int) -> Iterator[Pronunciation]:
+        for pattern, replacement in _RESPELLINGS:
+            american = re.sub(pattern, replacement, word)
+            if american != word:
+                yield from self._known(american, depth)
+
+    def _prefix(self, word: str, depth: int) -> Iterator[Pronunciation]:
+        for prefix, phones in _PREFIXES.items():
+            if word.startswith(prefix) and len(word) - len(prefix) > 3:
+                for said in self._known(word.removeprefix(prefix), depth):
+                    yield (*phones.split(), *said)
+
+    def _compound(self, word: str) -> Iterator[Pronunciation]:
+        """Two words of the dictionary written as one, the evenest split first."""
+        shortest = _SHORTEST_PART_OF_COMPOUND
+        cuts = range(shortest, len(word) - shortest + 1)
+        for cut in sorted(cuts, key=lambda cut: abs(len(word) - 2 * cut)):
+            left, right = self._dictionary.get(word[:cut]), self._dictionary.get(word[cut:])
+            if left and right:
+                yield (*left[0], *right[0])
+                return
+
+
+def _stems(base: str, suffix: str) -> Iterator[str]:
+    """Spellings that `base` may have without the suffix: HOP(E)ING, HOP(P)ING, HAPP(Y)ILY."""
+    yield base
+    starts_with_vowel = suffix[0] in "AEIOUY"
+    if starts_with_vowel:
+        yield base + "E"
+        if len(base) > 3 and base[-1] == base[-2]:
+            yield base[:-1]
+    if base.endswith("I"):
+        yield base[:-1] + "Y"
+    if suffix == "S" and base.endswith("IE"):
+        yield base[:-2] + "Y"
+    elif suffix == "S" and base.endswith("E"):
+        yield base[:-1]
+    if suffix == "LY" and base.endswith("B"):
+        yield base + "LE"
+
+
+def _distinct(said: Iterable[Pronunciation]) -> list[Pronunciation]:
+    return list(dict.fromkeys(said))

@@ -1,0 +1,94 @@
+"""Phone symbols: ARPAbet, word position, ghost silence and the table of a model's phones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from voiceflow.config import UserError
+from voiceflow.files import read_json, write_json
+
+SILENCE = "SIL"
+UNKNOWN = "SPN"
+NONE = "<none>"
+
+VOWELS = tuple("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
+CONSONANTS = tuple("B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split())
+ARPABET = tuple(sorted(VOWELS + CONSONANTS))
+
+
+def without_stress(phone: str) -> str:
+    """``AH0`` -> ``AH``."""
+    return phone.rstrip("012")
+
+
+def positioned(phones: Sequence[str]) -> list[str]:
+    """The phones of one word with their place in it: _B first, _I inside, _E last, _S alone."""
+    if len(phones) == 1:
+        return [f"{phones[0]}_S"]
+    last = len(phones) - 1
+    return [
+        f"{phone}_{'B' if i == 0 else 'E' if i == last else 'I'}" for i, phone in enumerate(phones)
+    ]
+
+
+def with_ghost_silences(words: Iterable[Sequence[str]]) -> list[str]:
+    """Positioned phones of a sentence: SIL, word, SIL, word, ..., SIL.
+
+    A silence stands between any two words and at both ends; its duration may be zero
+    (Voicebox, section 5.1, "ghost silence").
+    """
+    phones = [SILENCE]
+    for word in words:
+        phones += [*positioned(word), SILENCE]
+    return phones
+
+
+class PhoneTable:
+    """The phones of a model in their order; index 0 is padding and the dropped condition."""
+
+    def __init__(self, symbols: Iterable[str]):
+        self.symbols = tuple(symbols)
+        if not self.symbols or self.symbols[0] != NONE:
+            raise UserError(f"a phone table starts with {NONE}, found {self.symbols[:1]}")
+        if len(set(self.symbols)) != len(self.symbols):
+            raise UserError("a phone table holds each symbol once; this one repeats some")
+        self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
+
+    @classmethod
+    def english(cls, stress: bool = False) -> PhoneTable:
+        """ARPAbet in the four word positions, silence and unknown speech."""
+        vowels = [f"{v}{s}" for v in VOWELS for s in "012"] if stress else list(VOWELS)
+        bases = [*sorted([*vowels, *CONSONANTS]), UNKNOWN]
+        return cls([NONE, SILENCE, *(f"{base}_{place}" for base in bases for place in "BIES")])
+
+    def ids(self, symbols: Iterable[str]) -> list[int]:
+        """Indices of the symbols. Raises UserError naming a phone that the table lacks."""
+        try:
+            return [self._index[symbol] for symbol in symbols]
+        except KeyError as error:
+            raise UserError(
+                f"phone {error.args[0]!r} is not in the model's table of {len(self)} phones; "
+                "align with the dictionary and the stress option the model was trained with"
+            ) from None
+
+    def save(self, path: Path | str) -> None:
+        """Write the symbols as JSON, atomically."""
+        write_json(Path(path), list(self.symbols))
+
+    @classmethod
+    def load(cls, path: Path | str) -> PhoneTable:
+        """Read what `save` wrote. Raises UserError where the file is missing or not a table."""
+        symbols = read_json(Path(path))
+        if not isinstance(symbols, list) or not all(isinstance(s, str) for s in symbols):
+            raise UserError(f"{path}: expected a JSON list of phone symbols")
+        return cls(symbols)
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PhoneTable) and self.symbols == other.symbols
+
+    def __hash__(self) -> int:
+        return hash(self.symbols)

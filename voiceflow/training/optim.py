@@ -1,0 +1,21 @@
+"""The optimiser and its learning rate."""
+
+from __future__ import annotations
+
+from torch import nn, optim
+
+from voiceflow.config import TrainConfig
+
+
+def make_optimizer(network: nn.Module, config: TrainConfig) -> optim.Adam:
+    """Adam, as in the paper."""
+    return optim.Adam(
+        network.parameters(), lr=config.learning_rate, betas=tuple(config.betas), fused=True
+    )
+
+
+def learning_rate(update: int, config: TrainConfig) -> float:
+    """The rate of update number `update` (from 0): linear warm-up, then linear decay to zero."""
+    warm = min(1.0, (update + 1) / max(config.warmup_updates, 1))
+    left = (config.updates - update) / max(config.updates - config.warmup_updates, 1)
+    return config.learning_rate * min(warm, max(left, 0.0), 1.0)

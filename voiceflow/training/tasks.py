@@ -1,0 +1,97 @@
+"""What a step is, for each network that can be trained."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from voiceflow.audio.features import FeatureSpec
+from voiceflow.config import DurationConfig, RunConfig, VelocityConfig
+from voiceflow.data.batching import Batch
+from voiceflow.flow.objective import masked_count, masked_squared_error
+from voiceflow.flow.paths import OptimalTransport
+from voiceflow.model_folder import build_duration, build_velocity
+from voiceflow.text.phones import PhoneTable
+
+
+class Task(Protocol):
+    """A network and its loss, as a sum and a count that can be added over batches."""
+
+    name: str
+    network_config: VelocityConfig | DurationConfig
+
+    def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
+        """The untrained network."""
+        ...
+
+    def loss_sum(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Sum of the loss over all masked elements."""
+        ...
+
+    def count(self, batch: Batch) -> int:
+        """Number of masked elements."""
+        ...
+
+
+class VelocityTask:
+    """Masked conditional flow matching on the optimal-transport path (Le et al. 2023, eq. 5)."""
+
+    name = "velocity"
+
+    def __init__(self, config: RunConfig) -> None:
+        self.network_config = config.model
+        self.path = OptimalTransport(config.task.sigma_min)
+
+    def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
+        """The untrained velocity network."""
+        return build_velocity(self.network_config, phones, features)
+
+    def loss_sum(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Squared error of the velocity, summed over masked frames and bands.
+
+        x_t on context frames lies on its known path, as it does at inference.
+        """
+        context = batch.mel.masked_fill(batch.frame_mask.unsqueeze(-1), 0.0)
+        context = context.masked_fill(batch.unconditional[:, None, None], 0.0)
+        xt = self.path.sample(batch.noise, batch.mel, batch.t)
+        target = self.path.velocity(batch.noise, batch.mel)
+        vt = network(xt, context, batch.frame_phones, batch.t, batch.frame_lengths)
+        return masked_squared_error(vt, target, batch.frame_mask)
+
+    def count(self, batch: Batch) -> int:
+        """Masked frames times bands."""
+        return masked_count(batch.frame_mask, batch.mel.shape[-1])
+
+
+class DurationTask:
+    """L1 regression of log(1 + d) on masked phones (Le et al. 2023, section 3.1)."""
+
+    name = "duration"
+
+    def __init__(self, config: RunConfig) -> None:
+        self.network_config = config.duration
+
+    def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
+        """The untrained duration network."""
+        return build_duration(self.network_config, phones)
+
+    def loss_sum(self, network: nn.Module, batch: Batch) -> Tensor:
+        """|predicted - log(1 + d)|, summed over masked phones."""
+        phones = batch.phones.masked_fill(batch.unconditional[:, None], 0)
+        predicted = network(phones, batch.durations, batch.mask, batch.phone_lengths)
+        error = (predicted - torch.log1p(batch.durations.float())).abs()
+        return (error * batch.mask).sum()
+
+    def count(self, batch: Batch) -> int:
+        """Masked phones."""
+        return int(batch.mask.sum())
+
+
+def make_task(config: RunConfig) -> Task:
+    """The task that the configuration names; ValueError when there is none."""
+    tasks = {"velocity": VelocityTask, "duration": DurationTask}
+    if config.task.name not in tasks:
+        raise ValueError(f"task '{config.task.name}' is not one of {', '.join(tasks)}")
+    return tasks[config.task.name](config)
