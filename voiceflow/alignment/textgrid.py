@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from voiceflow.alignment.types import Alignment, AlignmentError, Phone, Word
-from voiceflow.text.phones import SILENCE, UNKNOWN, without_stress
+from voiceflow.text.phones import UNKNOWN, without_stress
 
 UNKNOWN_WORD = "<UNK>"
 _SILENT = {"", "SIL", "SP", "<EPS>", "<SIL>"}
@@ -64,5 +65,4 @@ def _fill(
     """The word's phones with their gaps closed, each reaching to the start of the next."""
     symbols = [label if stress else without_stress(label) for label, _, _ in phones] or [UNKNOWN]
     borders = [start, *(phone[1] for phone in phones[1:]), end]
-    assert SILENCE not in symbols
-    return tuple(Phone(s, *b) for s, b in zip(symbols, zip(borders, borders[1:]), strict=True))
+    return tuple(Phone(s, *b) for s, b in zip(symbols, pairwise(borders), strict=True))

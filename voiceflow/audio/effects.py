@@ -36,13 +36,14 @@ def trim_silence(
 ) -> np.ndarray:
     """(n,) without the silence at both ends but for `keep_seconds` of it.
 
-    Silent is what lies `below_peak_db` under the loudest 20 ms. Silence alone is left as it is.
+    Silent is what lies `below_peak_db` under the loudest 10 ms. Silence alone is left as it is.
+    Not librosa's `effects.trim`, whose import compiles for some twenty seconds.
     """
-    from librosa.effects import trim
-
-    if not np.any(wave):
+    frame = max(round(0.01 * sample_rate), 1)
+    padded = np.pad(wave, (0, -len(wave) % frame))
+    levels = rms(padded.reshape(-1, frame), axis=1)
+    if not levels.any():
         return wave
-    frame = round(0.02 * sample_rate)
-    _, (start, end) = trim(wave, top_db=below_peak_db, frame_length=frame, hop_length=frame // 2)
+    loud = np.flatnonzero(levels > levels.max() * 10 ** (-below_peak_db / 20))
     keep = round(keep_seconds * sample_rate)
-    return wave[max(start - keep, 0) : end + keep]
+    return wave[max(loud[0] * frame - keep, 0) : (loud[-1] + 1) * frame + keep]

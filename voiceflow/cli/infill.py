@@ -12,8 +12,8 @@ from voiceflow.cli.options import (
     SolverOption,
     StepsOption,
     VoiceOption,
-    parse_span,
 )
+from voiceflow.generation.spans import parse_span
 
 
 def infill(
@@ -31,6 +31,13 @@ def infill(
     ],
     out: Annotated[Path, typer.Option(help="The filled recording, .wav or .flac.")],
     picture: PictureOption = None,
+    natural_length: Annotated[
+        bool,
+        typer.Option(
+            "--natural-length",
+            help="Let the fill last as long as its words take, instead of as long as the gap.",
+        ),
+    ] = False,
     voice: VoiceOption = "mini",
     seed: SeedOption = 0,
     steps: StepsOption = None,
@@ -50,17 +57,21 @@ def infill(
         --span '1.20:1.85=SHALL BE' --out out.wav
     """
     spans = [parse_span(item) for item in span]
+    from voiceflow.audio.io import check_output
     from voiceflow.voice import Voice
 
-    Voice.load(voice).infill(
+    check_output(out)
+    filled = Voice.load(voice).infill(
         recording,
         text,
         spans,
-        out=out,
-        picture=picture,
         seed=seed,
         steps=steps,
         guidance=guidance,
         solver=solver,
+        keep_length=not natural_length,
     )
+    filled.save(out)
+    if picture:
+        filled.draw(picture, f"{recording.name}: {text}")
     typer.echo(f"filled: {out}" + (f", picture: {picture}" if picture else ""))

@@ -46,17 +46,20 @@ def speak(
             "--prompt and --prompt-text belong together: the recording and what it says; "
             f"found only {'--prompt' if prompt_text is None else '--prompt-text'}"
         )
+    from voiceflow.audio.io import check_output
     from voiceflow.voice import Voice
 
-    Voice.load(voice).speak(
+    check_output(out)
+    spoken = Voice.load(voice).speak(
         text,
         prompt=prompt,
         prompt_text=prompt_text,
-        out=out,
-        picture=picture,
         seed=seed,
         steps=steps,
         guidance=guidance,
         solver=solver,
     )
+    spoken.save(out)
+    if picture:
+        spoken.draw(picture, text)
     typer.echo(f"spoken: {out}" + (f", picture: {picture}" if picture else ""))

@@ -62,11 +62,8 @@ class ExampleDataset(torch.utils.data.Dataset[Example]):
     def __getitem__(self, key: tuple[int, int]) -> Example:
         """The example of row `key[1]` in epoch `key[0]`."""
         epoch, row_index = key
-        row = self.prepared.dataset[row_index]
-        generator = generator_for(self.seed, epoch, str(row["id"]))
-        durations = np.asarray(row["durations"], dtype=np.int64)
-        phones = self.prepared.phones.ids(row["phones"])
-        mel = np.asarray(row["mel"], dtype=np.float16).reshape(-1, self.prepared.features.n_mels)
+        id, phones, durations, mel = self.prepared.framed(row_index)
+        generator = generator_for(self.seed, epoch, id)
         crop = crop_phones(durations, self.crop_frames, generator)
         start = int(durations[: crop.start].sum())
         durations = durations[crop]
@@ -80,7 +77,7 @@ class ExampleDataset(torch.utils.data.Dataset[Example]):
             lengths if by_frames else torch.ones_like(lengths), self.task, generator
         )
         return Example(
-            id=str(row["id"]),
+            id=id,
             mel=self.prepared.features.normalise(part),
             phones=torch.tensor(phones[crop.start : crop.start + len(durations)]),
             durations=lengths,

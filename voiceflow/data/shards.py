@@ -118,10 +118,20 @@ class Prepared:
         )
         return loaded.with_format("numpy")
 
-    def mel(self, index: int) -> np.ndarray:
-        """(T, M) float16 log-mel of a row, not normalised."""
-        flat = self.dataset[index]["mel"]
-        return np.asarray(flat, dtype=np.float16).reshape(-1, self.features.n_mels)
+    @cached_property
+    def _framed(self) -> datasets.Dataset:
+        # Nested columns are slow to convert, and training needs none of them.
+        return self.dataset.select_columns(["id", "phones", "durations", "mel"])
+
+    def framed(self, index: int) -> tuple[str, list[int], np.ndarray, np.ndarray]:
+        """A row's id, phones (N), durations (N,) int64 and log-mel (T, M) float16.
+
+        The log-mel is not normalised.
+        """
+        row = self._framed[index]
+        mel = np.asarray(row["mel"], dtype=np.float16).reshape(-1, self.features.n_mels)
+        durations = np.asarray(row["durations"], dtype=np.int64)
+        return str(row["id"]), self.phones.ids(row["phones"]), durations, mel
 
 
 def open_prepared(folder: Path | str) -> Prepared:

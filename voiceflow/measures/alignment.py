@@ -39,10 +39,12 @@ class BorderSummary:
 
     def __str__(self) -> str:
         return (
-            f"{self.borders} borders: median {1000 * self.median_seconds:.0f} ms, 95th percentile "
-            f"{1000 * self.percentile95_seconds:.0f} ms, within 20 ms {100 * self.within_20_ms:.1f} "
-            f"%, within 50 ms {100 * self.within_50_ms:.1f} % (offset "
-            f"{1000 * self.offset_seconds:+.1f} ms)"
+            f"{self.borders} borders: "
+            f"median {1000 * self.median_seconds:.0f} ms, "
+            f"95th percentile {1000 * self.percentile95_seconds:.0f} ms, "
+            f"within 20 ms {100 * self.within_20_ms:.1f} %, "
+            f"within 50 ms {100 * self.within_50_ms:.1f} % "
+            f"(offset {1000 * self.offset_seconds:+.1f} ms)"
         )
 
 
@@ -73,7 +75,7 @@ def summarise(differences: Sequence[float]) -> BorderSummary:
         raise ValueError("expected at least one border")
     signed = np.asarray(differences)
     sizes = np.abs(signed)
-    # Half a millisecond of slack: both aligners stand on grids of 10 ms, apart by fractions.
+    # Half a millisecond of slack: both aligners stand on a grid of 10 ms.
     return BorderSummary(
         borders=len(signed),
         offset_seconds=float(np.median(signed)),

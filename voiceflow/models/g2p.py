@@ -111,7 +111,8 @@ def prefix_beam_search(log_probs: Tensor, beam: int) -> list[tuple[int, ...]]:
 
     log_probs: (T, 1 + labels). Hannun et al. 2014, algorithm 1, without a language model.
     """
-    ended = {(): (1.0, 0.0)}  # prefix -> probability that it ends in a blank, in its last label
+    # prefix -> probability that its path ends in a blank, and in its last label
+    ended: dict[tuple[int, ...], tuple[float, float]] = {(): (1.0, 0.0)}
     for frame in log_probs.exp():
         probabilities, labels = frame.topk(min(beam, frame.numel()))
         pairs = list(zip(labels.tolist(), probabilities.tolist(), strict=True))

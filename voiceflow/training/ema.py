@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA:
@@ -28,5 +28,5 @@ class EMA:
     def update(self, network: nn.Module, n_updates: int) -> None:
         """Move towards `network` after its update number `n_updates` (from 1)."""
         decay = min(self.decay, (1 + n_updates) / (10 + n_updates))
-        mine = list(self.network.parameters())
-        torch._foreach_lerp_(mine, [p.detach() for p in network.parameters()], 1 - decay)
+        mine: list[Tensor] = [p.data for p in self.network.parameters()]
+        torch._foreach_lerp_(mine, [p.data for p in network.parameters()], 1 - decay)

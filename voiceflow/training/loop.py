@@ -180,7 +180,7 @@ def load_batches(
     """The batches of `sampler`, in its order, read ahead by `workers` processes."""
     keys = (batch for update, _ in sampler.updates() for batch in update)
     return iter(
-        DataLoader(dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers)  # type: ignore[arg-type]
+        DataLoader(dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers)
     )
 
 
@@ -237,7 +237,9 @@ def claim(
         )
         if differing:
             shown = ", ".join(f"{k}: {old.get(k)} then, {new.get(k)} now" for k in differing)
-            raise UserError(f"{folder} holds a run with other settings ({shown}): choose another out=")
+            raise UserError(
+                f"{folder} holds a run with other settings ({shown}): choose another out="
+            )
     record = {
         "config": settings,
         "data_fingerprint": prepared.info["fingerprint"],

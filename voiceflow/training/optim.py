@@ -9,8 +9,9 @@ from voiceflow.config import TrainConfig
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> optim.Adam:
     """Adam, as in the paper."""
+    first, second = config.betas
     return optim.Adam(
-        network.parameters(), lr=config.learning_rate, betas=tuple(config.betas), fused=True
+        network.parameters(), lr=config.learning_rate, betas=(first, second), fused=True
     )
 
 

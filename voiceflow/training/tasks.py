@@ -91,7 +91,10 @@ class DurationTask:
 
 def make_task(config: RunConfig) -> Task:
     """The task that the configuration names; ValueError when there is none."""
-    tasks = {"velocity": VelocityTask, "duration": DurationTask}
+    tasks: dict[str, type[VelocityTask] | type[DurationTask]] = {
+        "velocity": VelocityTask,
+        "duration": DurationTask,
+    }
     if config.task.name not in tasks:
         raise ValueError(f"task '{config.task.name}' is not one of {', '.join(tasks)}")
     return tasks[config.task.name](config)
