@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from voiceflow.alignment.frames import to_frames
 from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
 from voiceflow.alignment.pronunciation import english_lexicon
-from voiceflow.alignment.types import AlignmentError
+from voiceflow.alignment.types import Alignment, AlignmentError
 from voiceflow.audio.effects import trim_silence
 from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.audio.io import Recording, read, resample, write
@@ -209,6 +210,23 @@ class Voice:
         slots += [Slot(p, 0, 0) for p in phones]
         return lay_out(slots, [gap], self.features.normalise(mel), self.predict_durations)
 
+    def align(self, audio: Sound, text: str) -> Alignment:
+        """When each word and phone of a transcript is said, in seconds.
+
+        Raises UserError when the words are not what is said.
+        """
+        recording = self._recording(audio)
+        name = str(recording.path or "the recording")
+        return self._align(self._wave(recording), words_of(text), name)
+
+    def _align(self, wave: np.ndarray, words: list[str], name: str) -> Alignment:
+        try:
+            alignment = self.aligner.align(wave, words, name)
+        except AlignmentError as error:
+            raise UserError(f"the sound and its text do not fit together: {error}") from error
+        check_score(alignment.score, name)
+        return alignment
+
     def settings(
         self, steps: int | None, guidance: float | None, solver: str | None
     ) -> SampleConfig:
@@ -271,15 +289,8 @@ class Voice:
 
     def _prompt(self, recording: Recording, words: list[str]) -> tuple[list[Slot], Tensor]:
         """The prompt's phones and un-normalised log-mel (T, M), end silence trimmed to 0.1 s."""
-        from voiceflow.alignment.frames import to_frames
-
         wave = self._wave(recording)
-        name = str(recording.path or "the prompt")
-        try:
-            alignment = self.aligner.align(wave, words, name)
-        except AlignmentError as error:
-            raise UserError(f"{name}: the prompt and its text do not fit ({error})") from error
-        check_score(alignment.score, name)
+        alignment = self._align(wave, words, str(recording.path or "the prompt"))
         mel = self.log_mel(torch.from_numpy(wave))
         framed = to_frames(alignment, len(mel), self.features.hop_seconds)
         slots = known_slots(framed)

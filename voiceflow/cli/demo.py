@@ -1,5 +1,6 @@
 """`voiceflow demo`: a word taken out of a recording and another put in its place."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,9 @@ import typer
 
 from voiceflow.cli.options import SeedOption, VoiceOption
 from voiceflow.config import UserError
+
+SENTENCE = "they walked along the river in the morning and talked about the old house"
+REPLACEMENTS = ("GARDEN", "WINDOW", "SUMMER")
 
 
 def demo(
@@ -38,7 +42,33 @@ def demo(
             "--input and --text belong together: your recording and what it says; "
             f"found only {'--input' if text is None else '--text'}"
         )
-    from voiceflow.voice import Voice
+    from voiceflow.audio.io import read, write
+    from voiceflow.text.normalise import words_of
+    from voiceflow.voice import Span, Voice
 
-    for path in Voice.load(voice).demonstrate(recording, text, out, seed=seed):
-        typer.echo(str(path))
+    speaker = Voice.load(voice)
+    original = out / "original.wav"
+    if recording is None or text is None:
+        text = SENTENCE
+        speaker.speak(text, seed=seed).save(original)
+    else:
+        write(original, read(recording))
+    words = words_of(text)
+    spoken = speaker.align(original, text).spoken()
+    chosen = choose_word([word.end - word.start for word in spoken])
+    new = next(word for word in REPLACEMENTS if word not in words)
+    wanted = " ".join([*words[:chosen], new, *words[chosen + 1 :]])
+    span = Span(spoken[chosen].start, spoken[chosen].end, new)
+    filled = speaker.infill(original, wanted, [span], seed=seed, keep_length=False)
+    filled.save(out / "filled.wav")
+    filled.draw(out / "picture.png", f"'{words[chosen]}' replaced by '{new}'")
+    typer.echo(f"said:   {' '.join(words)}")
+    typer.echo(f"filled: {wanted}")
+    for name in ("original.wav", "filled.wav", "picture.png"):
+        typer.echo(str((out / name).resolve()))
+
+
+def choose_word(seconds: Sequence[float]) -> int:
+    """The longest word that is neither the first nor the last (of three or more)."""
+    inner = range(1, len(seconds) - 1) if len(seconds) > 2 else range(len(seconds))
+    return max(inner, key=lambda i: seconds[i])

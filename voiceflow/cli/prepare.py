@@ -63,7 +63,7 @@ def librispeech(
     from voiceflow.text.phones import PhoneTable
 
     if aligner is AlignerName.mfa and alignments is None:
-        raise UserError("--aligner mfa reads TextGrids: say where they are with --alignments FOLDER")
+        raise UserError("--aligner mfa reads TextGrids: name their folder with --alignments")
     utterances = [u for name in subset for u in corpus.read(root, name)]
     settings = {"corpus": "librispeech", "aligner": aligner.value, "stress": str(stress)}
     summary = prepare(

@@ -47,10 +47,8 @@ def sample(
     n_frames, n_mels = plan.context.shape
     durations = torch.tensor(plan.durations)
     frame_phones = torch.tensor(phones.ids(plan.phones)).repeat_interleave(durations)
-    noise = torch.stack(
-        [torch.randn(n_frames, n_mels, generator=generator_for("sample", seed + k))
-         for k in range(count)]  # fmt: skip
-    )
+    generators = [generator_for("sample", seed + k) for k in range(count)]
+    noise = torch.stack([torch.randn(n_frames, n_mels, generator=g) for g in generators])
     context = plan.context.expand(count, -1, -1)
     mask = plan.mask.expand(count, -1)
     if not bool(plan.mask.any()):

@@ -20,7 +20,11 @@ class Task(Protocol):
     """A network and its loss, as a sum and a count that can be added over batches."""
 
     name: str
-    network_config: VelocityConfig | DurationConfig
+
+    @property
+    def network_config(self) -> VelocityConfig | DurationConfig:
+        """The network's size."""
+        ...
 
     def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
         """The untrained network."""
@@ -41,7 +45,7 @@ class VelocityTask:
     name = "velocity"
 
     def __init__(self, config: RunConfig) -> None:
-        self.network_config = config.model
+        self.network_config: VelocityConfig = config.model
         self.path = OptimalTransport(config.task.sigma_min)
 
     def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
