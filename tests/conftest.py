@@ -25,6 +25,32 @@ def _few_threads() -> None:
 
 
 @pytest.fixture(scope="session")
+def tiny_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model folder with untrained networks of the `tiny` sizes."""
+    import torch
+
+    from voiceflow.audio.features import FeatureSpec
+    from voiceflow.config import DurationConfig, SampleConfig, VelocityConfig, load_group
+    from voiceflow.model_folder import build_duration, build_velocity, save_network
+    from voiceflow.text.phones import PhoneTable
+
+    folder = tmp_path_factory.mktemp("voice") / "tiny"
+    phones, features = PhoneTable.english(), FeatureSpec.named("voicebox16k")
+    velocity = load_group(VelocityConfig, "model", "tiny")
+    duration = load_group(DurationConfig, "duration", "tiny")
+    torch.manual_seed(0)
+    networks = {
+        "velocity": (velocity, build_velocity(velocity, phones, features)),
+        "duration": (duration, build_duration(duration, phones)),
+    }
+    for name, (config, network) in networks.items():
+        save_network(
+            folder, name, network.state_dict(), config, phones, features, SampleConfig(steps=2), {}
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The checkout's root."""
     return REPOSITORY

@@ -17,6 +17,10 @@ class UserError(Exception):
     """The person's input is wrong: shown as one line, exit code 2."""
 
 
+class UserNote(UserWarning):
+    """Something that the person should know about the input; the work goes on."""
+
+
 @dataclass
 class VelocityConfig:
     """Size of the velocity network (Le et al. 2023, section 4)."""
@@ -138,10 +142,12 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):

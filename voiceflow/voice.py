@@ -19,7 +19,7 @@ from voiceflow.alignment.types import Alignment, AlignmentError
 from voiceflow.audio.effects import trim_silence
 from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.audio.io import Recording, read, resample, write
-from voiceflow.config import SampleConfig, UserError
+from voiceflow.config import SampleConfig, UserError, UserNote
 from voiceflow.generation.infill import Layout, check_score, lay_out_infill
 from voiceflow.generation.plan import Gap, Plan, Slot, known_slots, lay_out
 from voiceflow.generation.sample import Sampled, sample
@@ -311,12 +311,14 @@ class Voice:
             warnings.warn(
                 f"{name} has {recording.samples.shape[1]} channels: their mean is listened to, "
                 "and new sound is the same in each",
+                UserNote,
                 stacklevel=3,
             )
         if rate > mine:
             warnings.warn(
                 f"{name} is at {rate} Hz: new sound ends at {self.features.f_max / 1000:g} kHz, "
                 "the highest that this voice knows",
+                UserNote,
                 stacklevel=3,
             )
         if rate < mine:
@@ -324,6 +326,7 @@ class Voice:
                 f"{name} is at {rate} Hz: sound above {rate / 2000:g} kHz is not there and is "
                 f"not heard in new sound either; this voice was trained at {mine} Hz and may do "
                 "worse",
+                UserNote,
                 stacklevel=3,
             )
         wave = resample(recording.mono(), rate, mine)

@@ -31,6 +31,10 @@ class MfaAligner:
         if not self._paths:
             raise UserError(f"{folder}: expected a folder of TextGrids, found none there")
 
+    def __contains__(self, id: str) -> bool:
+        """Whether the utterance has a TextGrid."""
+        return id in self._paths
+
     def align(self, wave: np.ndarray, words: list[str], id: str) -> Alignment:
         """The TextGrid's borders under the given words.
 
@@ -49,15 +53,37 @@ class MfaAligner:
 
 
 def _rename(alignment: Alignment, words: list[str], id: str) -> Alignment:
-    spoken = [word.text for word in alignment.spoken()]
-    same = len(spoken) == len(words) and all(
-        there in (here, UNKNOWN_WORD) for here, there in zip(words, spoken, strict=True)
-    )
-    if not same:
-        raise AlignmentError(f"{id}: the TextGrid's words are {' '.join(spoken)}")
-    names = iter(words)
-    renamed = (replace(w, text=next(names)) if w.text else w for w in alignment.words)
-    return replace(alignment, words=tuple(renamed))
+    """The alignment under the transcript's own words."""
+    spoken = alignment.spoken()
+    made: list[Word] = []
+    names = list(reversed(words))
+    left = list(reversed(alignment.words))
+    while left:
+        word = left.pop()
+        if word.text:
+            name = names.pop() if names else ""
+            while word.text not in (name, UNKNOWN_WORD) and left and _begins(word, left[-1], name):
+                word = _joined(word, left.pop())
+            if not name or word.text not in (name, name.replace("'", ""), UNKNOWN_WORD):
+                raise AlignmentError(
+                    f"{id}: the TextGrid's words are {' '.join(w.text for w in spoken)}"
+                )
+            word = replace(word, text=name)
+        made.append(word)
+    if names:
+        raise AlignmentError(f"{id}: the TextGrid ends before the word {names[-1]}")
+    return replace(alignment, words=tuple(made))
+
+
+def _begins(word: Word, following: Word, name: str) -> bool:
+    """Whether the two are pieces of one word, as MFA cuts COSETTE'S into COSETTE and S."""
+    pieces = word.text + following.text
+    return bool(following.text) and name.replace("'", "").startswith(pieces.replace("'", ""))
+
+
+def _joined(word: Word, following: Word) -> Word:
+    text, phones = word.text + following.text, word.phones + following.phones
+    return Word(text, word.start, following.end, phones)
 
 
 def _fit(alignment: Alignment, seconds: float) -> Alignment:

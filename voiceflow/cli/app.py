@@ -6,13 +6,14 @@ functions, so that help answers at once.
 """
 
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
 from voiceflow import __version__
 from voiceflow.cli import demo, doctor, infill, measure, prepare, speak, train
-from voiceflow.config import UserError
+from voiceflow.config import UserError, UserNote
 
 app = typer.Typer(
     name="voiceflow",
@@ -52,6 +53,15 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run the command line and leave with the exit codes above."""
+    show_others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if category is UserNote:
+            typer.echo(f"voiceflow: note: {message}", err=True)
+        else:
+            show_others(message, category, *where)
+
+    warnings.showwarning = show
     try:
         app()
     except UserError as error:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import multiprocessing
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
+from voiceflow.alignment.mfa import MfaAligner
+from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
 from voiceflow.alignment.types import Aligner, Alignment, AlignmentError, Word
+from voiceflow.audio.io import load_mono
+from voiceflow.config import UserError
 from voiceflow.data.manifest import Utterance
+from voiceflow.files import write_json
+from voiceflow.text.normalise import words_of
 from voiceflow.text.phones import without_stress
 
 SAMPLE_RATE = 16_000
@@ -88,7 +99,7 @@ def summarise(differences: Sequence[float]) -> BorderSummary:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What two aligners give on a set of utterances."""
+    """What two aligners give on a set of utterances; `left_out` holds reasons."""
 
     utterances: int
     words: BorderSummary
@@ -102,31 +113,64 @@ class Agreement:
         )
 
 
-def agreement(reference: Aligner, other: Aligner, utterances: Iterable[Utterance]) -> Agreement:
-    """Align every utterance by both; `left_out` holds the reasons where one of them could not."""
-    left_out: list[str] = []
-    found = list(_differences(reference, other, utterances, left_out))
-    return Agreement(
+def measure_alignment(
+    root: Path,
+    subset: str,
+    alignments: Path,
+    *,
+    limit: int | None = None,
+    workers: int = 1,
+    out: Path | None = None,
+) -> Agreement:
+    """Print how far pocketsphinx's borders in a LibriSpeech subset lie from its TextGrids'.
+
+    Utterances without a TextGrid are passed over. out: where to write the figures as JSON.
+    Raises UserError where no utterance has both, or a folder is missing.
+    """
+    from data_prep import librispeech
+
+    reference = MfaAligner(alignments)
+    aligned = (u for u in librispeech.read(root, subset) if u.id in reference)
+    utterances = list(islice(aligned, limit))
+    work = partial(_differences, reference, PocketsphinxAligner())
+    if workers > 1:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            parts = list(pool.map(work, [utterances[i::workers] for i in range(workers)]))
+    else:
+        parts = [work(utterances)]
+    found = [differences for part, _ in parts for differences in part]
+    left_out = [reason for _, reasons in parts for reason in reasons]
+    if not found:
+        raise UserError(
+            f"{root}: no utterance of {subset} could be compared with {alignments} "
+            f"({left_out[0] if left_out else 'none has a TextGrid there'})"
+        )
+    agreement = Agreement(
         utterances=len(found),
         words=summarise([d for differences in found for d in differences.words]),
         phones=summarise([d for differences in found for d in differences.phones]),
         left_out=tuple(left_out),
     )
+    print(agreement, *left_out, sep="\n")
+    if out is not None:
+        write_json(out, asdict(agreement))
+    return agreement
 
 
 def _differences(
-    reference: Aligner, other: Aligner, utterances: Iterable[Utterance], left_out: list[str]
-) -> Iterator[BorderDifferences]:
-    from voiceflow.audio.io import load_mono
-    from voiceflow.text.normalise import words_of
-
+    reference: Aligner, other: Aligner, utterances: Iterable[Utterance]
+) -> tuple[list[BorderDifferences], list[str]]:
+    """The differences of each utterance, and the reasons where one could not be aligned."""
+    found: list[BorderDifferences] = []
+    reasons: list[str] = []
     for utterance in utterances:
         wave, words = load_mono(utterance.audio, SAMPLE_RATE), words_of(utterance.text)
         try:
             expected = reference.align(wave, words, utterance.id)
-            yield compare(expected, other.align(wave, words, utterance.id))
+            found.append(compare(expected, other.align(wave, words, utterance.id)))
         except AlignmentError as error:
-            left_out.append(str(error))
+            reasons.append(str(error))
+    return found, reasons
 
 
 def _symbols(word: Word) -> list[str]:

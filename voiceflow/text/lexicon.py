@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from voiceflow.config import UserError
+from voiceflow.text.phones import VOWELS
 
 Pronunciation = tuple[str, ...]
 Source = Literal["dictionary", "rule", "g2p"]
@@ -15,6 +16,7 @@ Source = Literal["dictionary", "rule", "g2p"]
 _VARIANT = re.compile(r"\(\d+\)$")
 _HISSING = {"S", "Z", "SH", "ZH", "CH", "JH"}
 _VOICELESS = {"P", "T", "K", "F", "TH"}
+_TAKES_ES = ("SE", "ZE", "XE", "HE", "OE")
 _SHORTEST_PART_OF_COMPOUND = 3
 
 # Spellings that the American dictionary writes otherwise; each is tried where it matches.
@@ -36,10 +38,8 @@ _RESPELLINGS = [
     (r"XION", "CTION"),
     (r"MME(S?)$", r"M\1"),
     (r"PH", "F"),
-    (r"'", ""),
 ]
 _SUFFIXES = {
-    "LY": "L IY",
     "NESS": "N AH S",
     "NESSES": "N AH S IH Z",
     "LESS": "L AH S",
@@ -65,10 +65,8 @@ _SUFFIXES = {
     "WARD": "W ER D",
     "WARDS": "W ER D Z",
     "'LL": "AH L",
-    "'D": "D",
     "'VE": "V",
     "'RE": "ER",
-    "N'T": "AH N T",
 }
 _PREFIXES = {
     "UN": "AH N",
@@ -119,12 +117,27 @@ def with_s(stem: Pronunciation) -> Pronunciation:
     return (*stem, "S" if stem[-1] in _VOICELESS else "Z")
 
 
+def with_ly(stem: Pronunciation) -> Pronunciation:
+    """The stem with -LY, of whose two Ls one is said: NOBLE, NOBLY."""
+    if stem[-2:] == ("AH", "L"):
+        return (*stem[:-2], "L", "IY")
+    return (*stem, "IY") if stem[-1] == "L" else (*stem, "L", "IY")
+
+
+def with_not(stem: Pronunciation) -> Pronunciation:
+    """The stem with N'T: AIN'T, DIDN'T."""
+    return (*stem, "N", "T") if stem[-1] in VOWELS else (*stem, "AH", "N", "T")
+
+
 def with_d(stem: Pronunciation) -> Pronunciation:
     """The stem with the ending of the past: IH D, T or D by its last phone."""
     if stem[-1] in {"T", "D"}:
         return (*stem, "IH", "D")
     voiceless = stem[-1] in _VOICELESS | {"S", "SH", "CH"}
     return (*stem, "T" if voiceless else "D")
+
+
+_INFLECTIONS = {"S": with_s, "ED": with_d, "'D": with_d, "LY": with_ly, "N'T": with_not}
 
 
 class Lexicon:
@@ -186,8 +199,8 @@ class Lexicon:
 
     def _by_rule(self, word: str, depth: int) -> Iterator[Pronunciation]:
         """Pronunciations built on words that the dictionary holds; the first rule that fits."""
-        rules = (self._possessive, self._plural, self._past, self._suffix, self._respelled)
-        for rule in (*rules, self._prefix):
+        rules = (self._possessive, self._inflected, self._suffix, self._respelled, self._prefix)
+        for rule in rules:
             if found := list(rule(word, depth)):
                 yield from found
                 return
@@ -200,22 +213,24 @@ class Lexicon:
             yield from said
             yield from map(with_s, said)
 
-    def _plural(self, word: str, depth: int) -> Iterator[Pronunciation]:
-        if word.endswith("S") and not word.endswith(("SS", "'S")):
-            for stem in _stems(word[:-1], "S"):
-                yield from map(with_s, self._known(stem, depth))
-
-    def _past(self, word: str, depth: int) -> Iterator[Pronunciation]:
-        if word.endswith("ED"):
-            for stem in _stems(word[:-2], "ED"):
-                yield from map(with_d, self._known(stem, depth))
+    def _inflected(self, word: str, depth: int) -> Iterator[Pronunciation]:
+        for ending, inflect in _INFLECTIONS.items():
+            if word.endswith(ending) and not word.endswith(("SS", "'S")):
+                yield from map(inflect, self._stem(word.removesuffix(ending), ending, depth))
 
     def _suffix(self, word: str, depth: int) -> Iterator[Pronunciation]:
         for suffix in sorted(_SUFFIXES, key=len, reverse=True):
-            if word.endswith(suffix) and len(word) - len(suffix) > 2:
-                for stem in _stems(word.removesuffix(suffix), suffix):
-                    for said in self._known(stem, depth):
-                        yield (*said, *_SUFFIXES[suffix].split())
+            if word.endswith(suffix) and len(word) - len(suffix) > (1 if "'" in suffix else 2):
+                for said in self._stem(word.removesuffix(suffix), suffix, depth):
+                    yield (*said, *_SUFFIXES[suffix].split())
+
+    def _stem(self, base: str, suffix: str, depth: int) -> Sequence[Pronunciation]:
+        """What the dictionary says of the base's spellings; only then what the rules make of it."""
+        spellings = list(_stems(base, suffix))
+        for deeper in (0, depth):
+            if said := _distinct(s for stem in spellings for s in self._known(stem, deeper)):
+                return said
+        return ()
 
     def _respelled(self, word: str, depth: int) -> Iterator[Pronunciation]:
         for pattern, replacement in _RESPELLINGS:
@@ -243,8 +258,7 @@ class Lexicon:
 def _stems(base: str, suffix: str) -> Iterator[str]:
     """Spellings that `base` may have without the suffix: HOP(E)ING, HOP(P)ING, HAPP(Y)ILY."""
     yield base
-    starts_with_vowel = suffix[0] in "AEIOUY"
-    if starts_with_vowel:
+    if suffix[0] in "AEIOUY'":
         yield base + "E"
         if len(base) > 3 and base[-1] == base[-2]:
             yield base[:-1]
@@ -252,7 +266,7 @@ def _stems(base: str, suffix: str) -> Iterator[str]:
         yield base[:-1] + "Y"
     if suffix == "S" and base.endswith("IE"):
         yield base[:-2] + "Y"
-    elif suffix == "S" and base.endswith("E"):
+    elif suffix == "S" and base.endswith(_TAKES_ES):
         yield base[:-1]
     if suffix == "LY" and base.endswith("B"):
         yield base + "LE"

@@ -40,7 +40,7 @@ class GriffinLim:
     phases start at zero: on test-clean random ones end no nearer to the mel (0.0810 to 0.0811).
 
     More iterations bring the sound nearer to the mel: copy-synthesis error in log-mel on
-    test-clean 0.104 at 16, 0.089 at 32, 0.081 at 60.
+    20 utterances of test-clean 0.103 at 16, 0.088 at 32, 0.080 at 60.
     """
 
     def __init__(self, spec: FeatureSpec, n_iterations: int = 60, momentum: float = 0.99) -> None:
