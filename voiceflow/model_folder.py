@@ -182,3 +182,29 @@ def save_network(
         features.save(temporary)
     with replacing(folder / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(as_dict(folder_config), sort_keys=False), "utf-8")
+
+
+def pack(source: str | Path, target: Path) -> list[Path]:
+    """Copy a model folder with its weights in half precision, to be given away.
+
+    A README.md (model card) in `target` stays. Returns the files written. Raises UserError when
+    the source is not complete or not finite in half precision.
+    """
+    folder = ModelFolder.open(source)
+    for name in NETWORKS:
+        config = getattr(folder.config, name)
+        weights = folder.load(name).state_dict()
+        if any(not torch.isfinite(w.half()).all() for w in weights.values()):
+            raise UserError(f"{folder.path}: {name} has weights too large for half precision")
+        save_network(
+            target,
+            name,
+            weights,
+            config,
+            folder.phones,
+            folder.features,
+            folder.config.sample,
+            folder.config.training.get(name, {}),
+            half=True,
+        )
+    return sorted(p for p in target.iterdir() if p.is_file())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from voiceflow.alignment.frames import to_frames
 from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
 from voiceflow.alignment.pronunciation import english_lexicon
-from voiceflow.alignment.types import Alignment, AlignmentError
+from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError
 from voiceflow.audio.effects import trim_silence
 from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.audio.io import Recording, read, resample, write
@@ -190,7 +190,7 @@ class Voice:
         (first, last), = plan.gaps
         wave = self.vocode(mel, first, last)
         wave = trim_silence(wave, self.features.sample_rate, EDGE_SILENCE_SECONDS)
-        recording = _float_recording(wave, self.features.sample_rate)
+        recording = Recording.from_mono(wave, self.features.sample_rate)
         return self._generated(recording, plan, mel, settings, seed, drawn, None)
 
     def plan_speech(
@@ -221,7 +221,8 @@ class Voice:
 
     def _align(self, wave: np.ndarray, words: list[str], name: str) -> Alignment:
         try:
-            alignment = self.aligner.align(wave, words, name)
+            listened = resample(wave, self.features.sample_rate, SAMPLE_RATE)
+            alignment = self.aligner.align(listened, words, name)
         except AlignmentError as error:
             raise UserError(f"the sound and its text do not fit together: {error}") from error
         check_score(alignment.score, name)
@@ -350,11 +351,3 @@ class Voice:
     ) -> Generated:
         return Generated(recording, plan, mel, self.features, settings, seed, drawn.nfe,
                          drawn.network_passes, layout)  # fmt: skip
-
-
-def _float_recording(wave: np.ndarray, sample_rate: int) -> Recording:
-    """A new mono recording, 16 bit, scaled down only where it would clip."""
-    peak = float(np.abs(wave).max(initial=0.0))
-    scaled = wave * (min(1.0, 0.999 / peak) if peak > 0 else 1.0)
-    samples = np.round(scaled * 32767).astype(np.int16)[:, None]
-    return Recording(samples, sample_rate, "PCM_16")

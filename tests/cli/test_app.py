@@ -15,6 +15,7 @@ VERBS = [
     "demo",
     "train",
     "doctor",
+    "pack",
     "prepare librispeech",
     "measure alignment",
     "measure infill",

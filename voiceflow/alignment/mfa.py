@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from voiceflow.alignment.textgrid import UNKNOWN_WORD, read_textgrid
-from voiceflow.alignment.types import Alignment, AlignmentError, Phone, Word
+from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError, Phone, Word
 from voiceflow.config import UserError
 
-SAMPLE_RATE = 16_000
 MOST_SECONDS_APART = 0.05
 
 

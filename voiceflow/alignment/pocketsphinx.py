@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from voiceflow.alignment.pronunciation import english_lexicon
-from voiceflow.alignment.types import Alignment, AlignmentError, Phone, Word
+from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError, Phone, Word
 from voiceflow.config import UserError
 from voiceflow.text.lexicon import Lexicon
 from voiceflow.text.phones import ARPABET
 
-SAMPLE_RATE = 16_000
 FRAME_SECONDS = 0.01
 # The search expects silence at both ends, which a cut-out piece of speech may lack.
 PAD_SECONDS = 0.2
@@ -59,7 +59,7 @@ class PocketsphinxAligner:
         seconds = len(wave) / SAMPLE_RATE
         decoder = self._decoder(all_sounds=False)
         self._teach(decoder, words, id)
-        audio = _padded(wave)
+        audio = _padded(wave, id)
         for beam in BEAMS:
             entries = decoder.align(audio, words, beam)
             if entries is not None:
@@ -78,7 +78,7 @@ class PocketsphinxAligner:
         decoder = self._decoder(all_sounds=True)
         try:
             self._teach(decoder, words, "score")
-            audio = _padded(wave)
+            audio = _padded(wave, "score")
         except AlignmentError:
             return -math.inf
         found = decoder.best_path(audio, words, BEAMS[1])
@@ -158,6 +158,7 @@ class _Decoder:
     ) -> Any:
         try:
             prepare()
+            self._forget_noise()
             self._decoder.start_utt()
             try:
                 self._decoder.process_raw(audio, full_utt=True)
@@ -166,6 +167,13 @@ class _Decoder:
             return result()
         except RuntimeError:  # pocketsphinx's one error, for whatever did not work out
             return None
+
+    def _forget_noise(self) -> None:
+        # The noise estimate lives on from one utterance to the next; a result must not depend on
+        # what was aligned before. pocketsphinx calls this unnecessary; the scores say otherwise.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._decoder.start_stream()
 
     def _entries(self) -> list[_Entry]:
         # Copied while the alignment is held: its entries point into memory that it owns.
@@ -180,10 +188,10 @@ class _Decoder:
         ]
 
 
-def _padded(wave: np.ndarray) -> bytes:
+def _padded(wave: np.ndarray, id: str) -> bytes:
     """16-bit samples with silence at both ends."""
     if len(wave) < SAMPLE_RATE * FRAME_SECONDS:
-        raise AlignmentError(f"{len(wave)} samples of audio are too few to hold a word")
+        raise AlignmentError(f"{id}: {len(wave)} samples of audio are too few to hold a word")
     pad = np.zeros(round(PAD_SECONDS * SAMPLE_RATE), np.float32)
     samples = np.concatenate([pad, np.clip(wave, -1.0, 1.0), pad])
     return (samples * 32767).astype(np.int16).tobytes()

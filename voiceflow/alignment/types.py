@@ -12,6 +12,7 @@ import numpy as np
 from voiceflow.text.phones import SILENCE
 
 TOLERANCE_SECONDS = 1e-6
+SAMPLE_RATE = 16_000  # what aligners listen to
 
 
 class AlignmentError(Exception):

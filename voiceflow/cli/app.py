@@ -7,12 +7,12 @@ functions, so that help answers at once.
 
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, TextIO
 
 import typer
 
 from voiceflow import __version__
-from voiceflow.cli import demo, doctor, infill, measure, prepare, speak, train
+from voiceflow.cli import demo, doctor, infill, measure, pack, prepare, speak, train
 from voiceflow.config import UserError, UserNote
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ app.command("speak")(speak.speak)
 app.command("demo")(demo.demo)
 app.add_typer(prepare.app, name="prepare")
 app.command("train")(train.train)
+app.command("pack")(pack.pack)
 app.add_typer(measure.app, name="measure")
 app.command("doctor")(doctor.doctor)
 
@@ -55,11 +56,18 @@ def main() -> None:
     """Run the command line and leave with the exit codes above."""
     show_others = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if category is UserNote:
             typer.echo(f"voiceflow: note: {message}", err=True)
         else:
-            show_others(message, category, *where)
+            show_others(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
     try:

@@ -66,9 +66,7 @@ class ExampleDataset(torch.utils.data.Dataset[Example]):
         generator = generator_for(self.seed, epoch, id)
         crop = crop_phones(durations, self.crop_frames, generator)
         start = int(durations[: crop.start].sum())
-        durations = durations[crop]
-        if durations.sum() > self.crop_frames:  # one phone longer than the crop
-            durations = np.array([self.crop_frames])
+        durations = durations[crop].clip(max=self.crop_frames)  # one phone may be longer
         n_frames = int(durations.sum())
         part = torch.from_numpy(mel[start : start + n_frames].astype(np.float32))
         lengths = torch.from_numpy(durations)
@@ -79,7 +77,7 @@ class ExampleDataset(torch.utils.data.Dataset[Example]):
         return Example(
             id=id,
             mel=self.prepared.features.normalise(part),
-            phones=torch.tensor(phones[crop.start : crop.start + len(durations)]),
+            phones=torch.tensor(phones[crop]),
             durations=lengths,
             mask=draw.mask,
             unconditional=draw.unconditional,

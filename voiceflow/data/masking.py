@@ -67,13 +67,15 @@ def draw_mask(lengths: Tensor, config: TaskConfig, generator: torch.Generator) -
 def crop_phones(durations: np.ndarray, max_frames: int, generator: torch.Generator) -> slice:
     """A random run of whole phones of at most `max_frames` frames (all, when they fit).
 
-    A single phone longer than that is taken whole; the caller bounds it.
+    It starts at any phone up to the one after which no more is left than fits, so every phone is
+    in some crop. A single phone longer than `max_frames` is taken whole; the caller bounds it.
     """
     total = int(durations.sum())
     if total <= max_frames:
         return slice(0, len(durations))
     edges = np.concatenate([[0], np.cumsum(durations)])
-    start = uniform(generator) * (total - max_frames)
-    first = min(int(np.searchsorted(edges, start)), len(durations) - 1)
+    latest = min(int(np.searchsorted(edges, total - max_frames)), len(durations) - 1)
+    first = int(uniform(generator) * (latest + 1))
     last = int(np.searchsorted(edges, edges[first] + max_frames, side="right")) - 1
-    return slice(first, max(last, first + 1))
+    heard = first + int(np.argmax(durations[first:] > 0))  # a crop has frames
+    return slice(first, max(last, heard + 1))

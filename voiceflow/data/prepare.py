@@ -19,7 +19,7 @@ import numpy as np
 
 from voiceflow import __version__
 from voiceflow.alignment.frames import to_frames
-from voiceflow.alignment.types import Aligner, AlignmentError
+from voiceflow.alignment.types import SAMPLE_RATE, Aligner, AlignmentError
 from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.config import UserError
 from voiceflow.data.manifest import Utterance, write_manifest
@@ -67,25 +67,31 @@ class Summary:
 class _Worker:
     """One process's aligner and front end, made once."""
 
-    def __init__(self, make_aligner: MakeAligner, spec: FeatureSpec, folder: Path) -> None:
+    def __init__(
+        self, make_aligner: MakeAligner, spec: FeatureSpec, phones: PhoneTable, folder: Path
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)
         self.aligner = make_aligner()
         self.spec = spec
+        self.phones = phones
         self.log_mel = LogMel(spec)
         self.folder = folder
 
     def utterance(self, utterance: Utterance) -> PreparedUtterance:
         import torch
 
-        from voiceflow.audio.io import load_mono
+        from voiceflow.audio.io import load_mono, resample
 
-        wave = load_mono(utterance.audio, self.spec.sample_rate)
-        alignment = self.aligner.align(wave, words_of(utterance.text), utterance.id)
+        rate = self.spec.sample_rate
+        wave = load_mono(utterance.audio, rate)
+        listened = resample(wave, rate, SAMPLE_RATE)
+        alignment = self.aligner.align(listened, words_of(utterance.text), utterance.id)
         mel = self.log_mel(torch.from_numpy(wave)).numpy()
         framed = to_frames(alignment, len(mel), self.spec.hop_seconds)
-        seconds = len(wave) / self.spec.sample_rate
+        self.phones.ids(framed.phones)  # raises here, where the utterance can still be left out
+        seconds = len(wave) / rate
         return PreparedUtterance(
             utterance, seconds, mel.astype(np.float16), framed, alignment.score
         )
@@ -119,9 +125,11 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _start(make_aligner: MakeAligner, spec: FeatureSpec, folder: Path) -> None:
+def _start(
+    make_aligner: MakeAligner, spec: FeatureSpec, phones: PhoneTable, folder: Path
+) -> None:
     global _worker
-    _worker = _Worker(make_aligner, spec, folder)
+    _worker = _Worker(make_aligner, spec, phones, folder)
 
 
 def _run(index: int, utterances: Sequence[Utterance]) -> ShardResult:
@@ -162,7 +170,7 @@ def prepare(
     results = [ShardResult(**read_json(path)) for path in done.values() if path.exists()]
     waiting = [i for i, path in done.items() if not path.exists()]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start, (make_aligner, spec, out)) as pool:
+    with ProcessPoolExecutor(workers, context, _start, (make_aligner, spec, phones, out)) as pool:
         futures = [pool.submit(_run, i, shards[i]) for i in waiting]
         for future in track(futures, description="shards"):
             results.append(future.result())

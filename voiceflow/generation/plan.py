@@ -117,7 +117,7 @@ def fit_durations(wanted: Tensor, phones: Sequence[str], n_frames: int | None) -
     above = wanted - floor
     if float(above.sum()) <= 0:
         above = torch.ones_like(above)
-    real = floor + above * (spare / float(above.sum()))
+    real = floor + above * (spare / (float(above.sum()) or 1.0))
     whole = real.floor()
     missing = n_frames - int(whole.sum())
     for i in (real - whole).argsort(descending=True, stable=True)[:missing].tolist():
@@ -136,25 +136,20 @@ def lay_out(
     known = torch.tensor([slot.frames for slot in slots])
     mask = torch.tensor([slot.gap is not None for slot in slots])
     durations = known.tolist()
-    if bool(mask.any()):
-        predicted = predict(phones, known, mask)
-        for number, gap in enumerate(gaps):
-            members = [i for i, slot in enumerate(slots) if slot.gap == number]
-            fitted = fit_durations(predicted[members], [phones[i] for i in members], gap.n_frames)
-            for i, frames in zip(members, fitted, strict=True):
-                durations[i] = frames
+    predicted = predict(phones, known, mask)
+    where: list[tuple[int, int]] = []
+    shift = 0  # frames by which earlier gaps moved what follows
+    for number, gap in enumerate(gaps):
+        members = [i for i, slot in enumerate(slots) if slot.gap == number]
+        fitted = fit_durations(predicted[members], [phones[i] for i in members], gap.n_frames)
+        for i, frames in zip(members, fitted, strict=True):
+            durations[i] = frames
+        where.append((gap.first + shift, gap.first + shift + sum(fitted)))
+        shift += sum(fitted) - (gap.last - gap.first)
     frame_mask = mask.repeat_interleave(torch.tensor(durations))
     kept = torch.ones(len(mel), dtype=torch.bool)
     for gap in gaps:
         kept[gap.first : gap.last] = False
     context = torch.zeros(len(frame_mask), mel.shape[1])
     context[~frame_mask] = mel[kept]
-    edges = [0, *torch.tensor(durations).cumsum(0).tolist()]
-    where: list[tuple[int, int]] = []
-    for number, gap in enumerate(gaps):
-        members = [i for i, slot in enumerate(slots) if slot.gap == number]
-        if members:
-            where.append((edges[members[0]], edges[members[-1] + 1]))
-        else:
-            where.append((gap.first, gap.first))
     return Plan(tuple(phones), tuple(durations), context, frame_mask, tuple(where))

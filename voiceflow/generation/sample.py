@@ -54,7 +54,7 @@ def sample(
     if not bool(plan.mask.any()):
         return Sampled(context.clone(), 0, 0)
     frame_phones = frame_phones.expand(count, -1)
-    guided = settings.guidance > 0
+    guided = settings.guidance != 0
     branches = 2 if guided else 1
     all_context = torch.cat([context, torch.zeros_like(context)]) if guided else context
     all_phones = torch.cat([frame_phones, torch.zeros_like(frame_phones)])[: branches * count]

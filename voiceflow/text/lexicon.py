@@ -13,6 +13,7 @@ from voiceflow.text.phones import VOWELS
 Pronunciation = tuple[str, ...]
 Source = Literal["dictionary", "rule", "g2p"]
 
+_LETTERS = re.compile(r"'?[A-Z][A-Z']*")
 _VARIANT = re.compile(r"\(\d+\)$")
 _HISSING = {"S", "Z", "SH", "ZH", "CH", "JH"}
 _VOICELESS = {"P", "T", "K", "F", "TH"}
@@ -178,15 +179,17 @@ class Lexicon:
         return self._found[word]
 
     def _find(self, word: str) -> tuple[list[Pronunciation], Source]:
+        if not _LETTERS.fullmatch(word):
+            raise UserError(f"no pronunciation for {word!r}: expected A to Z and apostrophes")
         if said := self._dictionary.get(word):
             return list(said), "dictionary"
         if said := _distinct(self._by_rule(word, depth=2)):
             return said, "rule"
-        for ending in ("'S", "'", "S'"):
-            stem = word.removesuffix(ending)
-            if stem and stem != word:
-                said, source = self._lookup(stem)
-                return _distinct(with_s(s) for s in said), source
+        if word.endswith("'S"):
+            said, source = self._lookup(word.removesuffix("'S"))
+            return _distinct(map(with_s, said)), source
+        if word.endswith("'"):
+            return self._lookup(word.removesuffix("'"))
         said = _distinct([*self._compound(word), *(self._g2p(word) if self._g2p else ())])
         if not said:
             raise UserError(f"no pronunciation for {word!r}: neither dictionary nor rules know it")

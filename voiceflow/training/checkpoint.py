@@ -78,7 +78,7 @@ def load(path: Path, state: TrainState) -> None:
         values = _part(tensors, f"optimizer.{name}.")
         if values:
             state.optimizer.state[parameter] = {
-                k: v if k == "step" else v.to(parameter.device) for k, v in values.items()
+                k: v.to(parameter.device) for k, v in values.items()
             }
     values_json: dict[str, Any] = read_json(path / "state.json")
     state.update = values_json["update"]

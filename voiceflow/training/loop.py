@@ -116,8 +116,9 @@ def train(config: RunConfig) -> None:
                     monitor.log(state.update, validation_loss=value)
                     monitor.say(f"update {state.update}: validation loss {value:.4f}")
                 if state.update % options.checkpoint_every == 0 or last:
-                    checkpoint.save(folder / "checkpoints", state, options.keep_checkpoints)
+                    # The voice first: a run whose last checkpoint is there is not gone on with.
                     save_voice(config, task, prepared, state, folder)
+                    checkpoint.save(folder / "checkpoints", state, options.keep_checkpoints)
         monitor.say(f"{task.name}: {state.update} updates done, voice in {config.out}/model")
 
 
@@ -151,6 +152,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     if precision not in ("no", "bf16"):
         raise UserError(f"train.mixed_precision must be no or bf16, found {precision}")
     return Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else accelerate overlooks torchrun's processes
         mixed_precision=precision,
         log_with="tensorboard",
         project_dir=str(Path(config.out) / config.task.name),
@@ -228,8 +230,9 @@ def claim(
     settings = as_dict(config)
     if path.is_file():
         before = yaml.safe_load(path.read_text("utf-8"))
-        old = flatten({**before["config"], "data_fingerprint": before["data_fingerprint"]})
-        new = flatten({**settings, "data_fingerprint": prepared.info["fingerprint"]})
+        # Folders may move: the data are known by their fingerprint.
+        old = flatten({**before["config"], "data": before["data_fingerprint"], "out": ""})
+        new = flatten({**settings, "data": prepared.info["fingerprint"], "out": ""})
         differing = sorted(
             key
             for key in {*old, *new}

@@ -8,6 +8,8 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from voiceflow.files import replacing
+
 
 class Monitor:
     """Progress bar and logs on the first process; nothing on the others."""
@@ -45,7 +47,8 @@ class Monitor:
         for line in self.path.read_text("utf-8").splitlines(keepends=True):
             if line.endswith("\n") and json.loads(line)["update"] <= update:
                 kept.append(line)
-        self.path.write_text("".join(kept), "utf-8")
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(kept), "utf-8")
 
     def advance(self, update: int, loss: float, frames_per_second: float) -> None:
         """Move the bar."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from voiceflow.audio.features import FeatureSpec
-from voiceflow.config import DurationConfig, RunConfig, VelocityConfig
+from voiceflow.config import DurationConfig, RunConfig, UserError, VelocityConfig
 from voiceflow.data.batching import Batch
 from voiceflow.flow.objective import masked_count, masked_squared_error
 from voiceflow.flow.paths import OptimalTransport
@@ -94,11 +94,11 @@ class DurationTask:
 
 
 def make_task(config: RunConfig) -> Task:
-    """The task that the configuration names; ValueError when there is none."""
+    """The task that the configuration names; UserError when there is none."""
     tasks: dict[str, type[VelocityTask] | type[DurationTask]] = {
         "velocity": VelocityTask,
         "duration": DurationTask,
     }
     if config.task.name not in tasks:
-        raise ValueError(f"task '{config.task.name}' is not one of {', '.join(tasks)}")
+        raise UserError(f"task.name '{config.task.name}' is not one of {', '.join(tasks)}")
     return tasks[config.task.name](config)

@@ -1,0 +1,63 @@
+"""Word position, ghost silence and the phone table."""
+
+from pathlib import Path
+
+import pytest
+
+from voiceflow.config import UserError
+from voiceflow.text.phones import ARPABET, NONE, PhoneTable, positioned, with_ghost_silences
+
+
+def test_word_position() -> None:
+    assert positioned(["HH", "AH", "L"]) == ["HH_B", "AH_I", "L_E"]
+    assert positioned(["AH", "T"]) == ["AH_B", "T_E"]
+    assert positioned(["AH"]) == ["AH_S"]
+
+
+def test_ghost_silence_stands_between_words_and_at_both_ends() -> None:
+    assert with_ghost_silences([["AH"], ["HH", "IY"]]) == [
+        "SIL",
+        "AH_S",
+        "SIL",
+        "HH_B",
+        "IY_E",
+        "SIL",
+    ]
+    assert with_ghost_silences([]) == ["SIL"]
+
+
+def test_the_english_table_knows_every_phone_in_every_position() -> None:
+    assert len(ARPABET) == 39
+    table = PhoneTable.english()
+    words = [[a, b, a] for a in ARPABET for b in ARPABET[:1]] + [[a] for a in (*ARPABET, "SPN")]
+    ids = table.ids(with_ghost_silences(words))
+    assert table.symbols[0] == NONE and 0 not in ids
+    assert [table.symbols[i] for i in ids] == with_ghost_silences(words)
+    assert len(table) == 2 + 4 * 40
+    assert len(PhoneTable.english(stress=True)) == 2 + 4 * (24 + 3 * 15 + 1)
+
+
+def test_an_unknown_phone_is_named() -> None:
+    with pytest.raises(UserError, match="AH0_S"):
+        PhoneTable.english().ids(["SIL", "AH0_S"])
+
+
+def test_round_trip_through_json(tmp_path: Path) -> None:
+    table = PhoneTable.english(stress=True)
+    table.save(tmp_path / "phones.json")
+    assert PhoneTable.load(tmp_path / "phones.json") == table
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[1]", "not json", '["A"]', '["<none>", "A", "A"]', "[]"]
+)
+def test_a_damaged_table_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "phones.json"
+    path.write_text(content)
+    with pytest.raises(UserError):
+        PhoneTable.load(path)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"phones\.json"):
+        PhoneTable.load(tmp_path / "phones.json")

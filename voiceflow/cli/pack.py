@@ -1,0 +1,22 @@
+"""`voiceflow pack`: a trained voice, small enough to be given away."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pack(
+    model: Annotated[Path, typer.Argument(help="A model folder, as runs/mini/model.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+) -> None:
+    """Copy a model folder with its weights in half precision.
+
+    [bold]Example:[/bold]
+
+    voiceflow pack runs/mini/model --out mini
+    """
+    from voiceflow import model_folder
+
+    for path in model_folder.pack(model, out):
+        typer.echo(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
