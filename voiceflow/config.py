@@ -129,7 +129,7 @@ def to_schema(schema: type[Schema], values: Any, what: str) -> Schema:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), values)
         made = OmegaConf.to_object(merged)
-    except (OmegaConfBaseException, TypeError) as error:
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise UserError(f"{what}: {str(error).splitlines()[0]}") from error
     assert isinstance(made, schema)
     return made

@@ -75,7 +75,7 @@ class Generated:
         infill_picture(
             Path(path), before_mel.numpy(), self.mel.numpy(), self.features,
             before, after, spans_before, spans_after, title,
-        )  # fmt: skip
+        )
 
 
 def _timed(
@@ -158,7 +158,7 @@ class Voice:
         ordered = check_spans([Span(*s) for s in spans], recording.seconds)
         wave = self._wave(recording)
         layout = lay_out_infill(wave, words_of(text), ordered, self.aligner, english_lexicon(),
-                                self.log_mel, name, keep_length)  # fmt: skip
+                                self.log_mel, name, keep_length)
         context = self.features.normalise(layout.mel)
         plan = lay_out(layout.slots, layout.gaps, context, self.predict_durations)
         settings = self.settings(steps, guidance, solver)
@@ -350,4 +350,4 @@ class Voice:
         layout: Layout | None,
     ) -> Generated:
         return Generated(recording, plan, mel, self.features, settings, seed, drawn.nfe,
-                         drawn.network_passes, layout)  # fmt: skip
+                         drawn.network_passes, layout)

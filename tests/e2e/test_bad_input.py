@@ -63,7 +63,7 @@ class Run:
         out = out or self.tmp_path / "out.wav"
         return self(
             "infill", recording, "--text", text, "--span", span, "--out", out, "--voice", voice
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_bad_text(run: Run, tiny_voice: Path, noise: Path, text: str, said: str)
     assert_one_line(run.infill(tiny_voice, noise, text), said)
     assert_one_line(
         run("speak", text, "--out", "x.wav", "--voice", tiny_voice), said
-    )  # fmt: skip
+    )
 
 
 def test_text_that_is_not_said(run: Run, tiny_voice: Path, utterance: Utterance) -> None:

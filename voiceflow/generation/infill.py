@@ -89,7 +89,7 @@ def lay_out_infill(
         else:
             mel[first:last] = log_mel(torch.from_numpy(wave[first * hop : end]))[: last - first]
             framed = to_frames(_shifted(alignment, start, first * hop, end, rate),
-                               last - first, spec.hop_seconds)  # fmt: skip
+                               last - first, spec.hop_seconds)
             part_slots = known_slots(framed)
         if number > 0:
             gap_words = [lexicon.pronunciations(w)[0] for w in said[number - 1]]
@@ -105,7 +105,7 @@ def lay_out_infill(
             for a, b in found:
                 gaps.append(Gap(a, b, b - a if keep_length else None))
                 cuts.append((_sample(a, n_frames, hop, len(wave)),
-                             _sample(b, n_frames, hop, len(wave))))  # fmt: skip
+                             _sample(b, n_frames, hop, len(wave))))
         slots += part_slots
         position = last
     return Layout(slots, gaps, mel, cuts)

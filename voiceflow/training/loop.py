@@ -43,7 +43,7 @@ from voiceflow.training.tasks import Task, make_task
 VALIDATION_DRAWS = 4
 # Settings that may differ when a run is taken up again.
 FREE_SETTINGS = ("train.workers", "train.checkpoint_every", "train.keep_checkpoints",
-                 "train.log_every", "train.validate_every", "train.updates", "sample.")  # fmt: skip
+                 "train.log_every", "train.validate_every", "train.updates", "sample.")
 
 
 def main(overrides: Sequence[str]) -> None:
@@ -78,14 +78,14 @@ def train(config: RunConfig) -> None:
         sampler.load_state_dict(state.sampler)
         monitor.resume(state.update)
         batches = load_batches(ExampleDataset(prepared, config.task, options.crop_frames,
-                                              options.seed), sampler, options.workers)  # fmt: skip
+                                              options.seed), sampler, options.workers)
         validation = list(validation_batches(config, prepared, held_out))
         lap = time.perf_counter()
         for keys, sampler_state in sampler.updates():
             if state.update >= options.updates:
                 break
             torch.manual_seed(generator_for(options.seed, "dropout", state.update,
-                                            accelerator.process_index).initial_seed())  # fmt: skip
+                                            accelerator.process_index).initial_seed())
             parts = [next(batches).to(accelerator.device) for _ in keys]
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(state.update, options)
@@ -109,7 +109,7 @@ def train(config: RunConfig) -> None:
             last = state.update == options.updates
             if state.update % options.log_every == 0 or last:
                 monitor.log(state.update, loss=loss, gradient_norm=norm, frames_per_second=speed,
-                            learning_rate=learning_rate(state.update - 1, options))  # fmt: skip
+                            learning_rate=learning_rate(state.update - 1, options))
             if accelerator.is_main_process:
                 if state.update % options.validate_every == 0 or last:
                     value = validate(accelerator, task, ema.network, validation)
