@@ -51,6 +51,52 @@ def tiny_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared folder: 24 synthetic utterances of 5 phones that sound each in its own way."""
+    import numpy as np
+
+    from voiceflow.alignment.frames import FramedAlignment, FramedWord
+    from voiceflow.audio.features import FeatureSpec
+    from voiceflow.data.manifest import Utterance
+    from voiceflow.data.shards import PreparedUtterance, write_shard
+    from voiceflow.files import write_json
+    from voiceflow.text.phones import PhoneTable
+
+    folder = tmp_path_factory.mktemp("prepared")
+    random = np.random.default_rng(0)
+    spec = FeatureSpec(n_mels=8, mean=-5.0, std=2.0)
+    sounds = random.normal(-5.0, 2.0, size=(6, spec.n_mels))
+    spoken = ["AA_S", "B_B", "IY_E", "S_B", "T_E"]
+    frames = 0
+    for shard in range(2):
+        rows = []
+        for number in range(12):
+            words = random.integers(6, 16)
+            kinds = [0, *np.stack([random.integers(1, 6, words), 0 * np.arange(words)], 1).flat]
+            durations = [int(random.integers(4, 9) if k else random.integers(0, 4)) for k in kinds]
+            durations[0] += 1
+            mel = np.repeat(sounds[kinds], durations, axis=0)
+            mel += random.normal(0, 0.2, size=mel.shape)
+            framed = FramedAlignment(
+                tuple("SIL" if k == 0 else spoken[k - 1] for k in kinds),
+                tuple(durations),
+                tuple(FramedWord(f"W{i}", 2 * i + 1, 1) for i in range(words)),
+            )
+            utterance = Utterance(f"u-{shard}-{number:02d}", "none.wav", "W " * words, "speaker")
+            seconds = len(mel) * spec.hop_seconds
+            rows.append(PreparedUtterance(utterance, seconds, mel.astype(np.float16), framed, None))
+            frames += len(mel)
+        write_shard(folder / "shards" / f"{shard:05d}.parquet", rows)
+    spec.save(folder / "features.json")
+    PhoneTable.english().save(folder / "phones.json")
+    write_json(
+        folder / "info.json",
+        {"aligner": "none", "hours": frames / 360000, "frames": frames, "fingerprint": "synthetic"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The checkout's root."""
     return REPOSITORY

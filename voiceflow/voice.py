@@ -164,8 +164,8 @@ class Voice:
         settings = self.settings(steps, guidance, solver)
         drawn = sample(self.velocity, plan, self.folder.phones, settings, seed)
         mel = self.features.denormalise(drawn.mel[0])
-        fills = self._fills(recording, layout, plan, mel)
-        return self._generated(splice(recording, fills), plan, mel, settings, seed, drawn, layout)
+        filled = self.render(recording, layout, plan, mel)
+        return self._generated(filled, plan, mel, settings, seed, drawn, layout)
 
     def speak(
         self,
@@ -264,6 +264,10 @@ class Voice:
         hop = self.features.hop
         begin = max((first - start) * hop - hop // 2, 0)
         return wave[begin : begin + (last - first) * hop]
+
+    def render(self, recording: Recording, layout: Layout, plan: Plan, mel: Tensor) -> Recording:
+        """The recording with a plan's gaps put in; mel: (T, M) un-normalised, of the plan."""
+        return splice(recording, self._fills(recording, layout, plan, mel))
 
     def _fills(
         self, recording: Recording, layout: Layout, plan: Plan, mel: Tensor

@@ -44,28 +44,32 @@ def sweep(seconds: float = 2.0) -> np.ndarray:
     return (0.5 * chirp + 0.01 * noise).astype(np.float32)
 
 
-def assert_equals_librosa(wave: np.ndarray, spec: FeatureSpec) -> None:
+def assert_equals_librosa(wave: np.ndarray, spec: FeatureSpec, tolerance: float = 1e-4) -> None:
     mine = LogMel(spec).mel(torch.from_numpy(wave)).numpy()
     theirs = librosas(wave, spec)
     assert mine.shape == theirs.shape == (spec.n_frames(len(wave)), spec.n_mels)
     # Below the floor of the logarithm nothing is heard: there the floor is the measure.
     difference = np.abs(mine - theirs) / np.maximum(theirs, spec.floor)
-    assert difference.max() < 1e-4
+    assert difference.max() < tolerance
 
 
 @pytest.mark.parametrize(
-    "spec",
-    [SPEC, replace(SPEC, power=2.0), replace(SPEC, mel_scale="htk", mel_norm=None, f_min=20.0)],
+    ("spec", "tolerance"),
+    [
+        (SPEC, 1e-4),
+        (replace(SPEC, power=2.0), 3e-4),
+        (replace(SPEC, mel_scale="htk", mel_norm=None, f_min=20.0), 1e-4),
+    ],
     ids=["voicebox16k", "power", "htk"],
 )
-def test_mel_of_a_sweep_is_librosas(spec: FeatureSpec) -> None:
-    assert_equals_librosa(sweep(), spec)
+def test_mel_of_a_sweep_is_librosas(spec: FeatureSpec, tolerance: float) -> None:
+    assert_equals_librosa(sweep(), spec, tolerance)
 
 
 def test_mel_of_real_speech_is_librosas(speech_dir: Path) -> None:
     folder = speech_dir / "LibriSpeech" / "test-clean"
-    chosen = sorted(folder.glob("*/*/*.flac"))[::56]
-    assert len(chosen) == 5
+    chosen = sorted(folder.glob("*/*/*.flac"))[::28]
+    assert len(chosen) == 10
     for path in chosen:
         assert_equals_librosa(load_mono(path, SPEC.sample_rate), SPEC)
 
@@ -181,7 +185,7 @@ def test_save_and_load(spec: FeatureSpec, tmp_path: Path) -> None:
 def test_what_is_no_specification(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "features.json"
     path.write_text(text)
-    with pytest.raises(UserError, match="features.json") as caught:
+    with pytest.raises(UserError, match=r"features\.json") as caught:
         FeatureSpec.load(path)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -197,5 +201,5 @@ def test_the_configuration_file_is_the_default() -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UserError, match="'bark' does not exist: choose one of .*voicebox16k"):
+    with pytest.raises(UserError, match=r"'bark' does not exist: choose one of .*voicebox16k"):
         FeatureSpec.named("bark")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_order_of_convergence(method: str) -> None:
         float((solve(lambda t, x: -2 * t * x, X0, n, method).x - exact).abs().max())
         for n in counts
     ]
-    slopes = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    slopes = [math.log2(a / b) for a, b in pairwise(errors)]
     assert slopes == pytest.approx([ORDER[method]] * 3, abs=0.15)
 
 

@@ -1,5 +1,7 @@
 """The Transformer: long skips, padding, symmetry, dropout."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -42,7 +44,7 @@ def test_block_l_1_i_is_entered_by_what_entered_block_i(layers: int) -> None:
     for i in range(layers):
         assert torch.equal(seen[layers - 1 - i], seen[i])
     distinct = seen[: (layers + 1) // 2]
-    assert all(not torch.allclose(a, b) for a, b in zip(distinct, distinct[1:], strict=False))
+    assert all(not torch.allclose(a, b) for a, b in pairwise(distinct))
 
 
 @pytest.mark.parametrize("layers", [4, 5])

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from voiceflow.config import UserError, load_group, to_schema
@@ -118,7 +119,8 @@ class LogMel(nn.Module):
             pad_mode=s.pad_mode,
             mel_scale=s.mel_scale,
             norm=s.mel_norm,
-        )
+            wkwargs={"dtype": torch.float64},
+        ).double()
 
     def mel(self, wave: Tensor) -> Tensor:
         """wave (n,) or (B, n) in [-1, 1] to mel magnitudes (T, M) or (B, T, M), no logarithm.
@@ -130,8 +132,9 @@ class LogMel(nn.Module):
                 f"{wave.shape[-1]} samples are too few: a spectrogram needs more than "
                 f"{self.spec.n_fft // 2} at {self.spec.sample_rate} Hz"
             )
-        mel: Tensor = self._mel(wave)
-        return mel.transpose(-1, -2)
+        # In float32 the strong bands' rounding is up to 6e-4 of the weak ones.
+        mel: Tensor = self._mel(wave.double())
+        return mel.transpose(-1, -2).to(wave.dtype)
 
     def forward(self, wave: Tensor) -> Tensor:
         """wave (n,) or (B, n) in [-1, 1] to log-mel (T, M) or (B, T, M), not normalised."""

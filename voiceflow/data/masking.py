@@ -74,7 +74,8 @@ def crop_phones(durations: np.ndarray, max_frames: int, generator: torch.Generat
     if total <= max_frames:
         return slice(0, len(durations))
     edges = np.concatenate([[0], np.cumsum(durations)])
-    latest = min(int(np.searchsorted(edges, total - max_frames)), len(durations) - 1)
+    fits, end = (int(i) for i in np.searchsorted(edges, [total - max_frames, total]))
+    latest = min(fits, end - 1)  # where no more is left than fits, and yet something
     first = int(uniform(generator) * (latest + 1))
     last = int(np.searchsorted(edges, edges[first] + max_frames, side="right")) - 1
     heard = first + int(np.argmax(durations[first:] > 0))  # a crop has frames

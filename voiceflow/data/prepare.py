@@ -115,7 +115,8 @@ class _Worker:
             mel_squares=float(sum(np.square(m).sum() for m in mels)),
         )
         name = self.folder / "shards" / f"{index:05d}"
-        write_shard(name.with_suffix(".parquet"), rows)
+        if rows:  # `datasets` cannot read a file without rows
+            write_shard(name.with_suffix(".parquet"), rows)
         with replacing(name.with_suffix(".failed.jsonl")) as temporary:
             temporary.write_text("".join(json.dumps(f) + "\n" for f in failed), "utf-8")
         write_json(name.with_suffix(".json"), asdict(result))
