@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from voiceflow.cli.app import app
-from voiceflow.cli.options import parse_span
 from voiceflow.config import compose
+from voiceflow.generation.spans import parse_span
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASH_BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -2,10 +2,10 @@
 # The bundled voice, from LibriSpeech's folders to voiceflow/voices/mini. Stages can be resumed:
 # each command given again goes on where it stopped.
 #
-#   recipes/mini/run.sh [--from N] [--to N] [--speech DIR]     stages 1 to 5; see README.md
+#   recipes/mini/run.sh [--from N] [--to N] [--speech DIR]     stages 1 to 4; see README.md
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-from=1 to=5 speech=${VOICEFLOW_SPEECH_DIR:-../shared/speech}
+from=1 to=4 speech=${VOICEFLOW_SPEECH_DIR:-../shared/speech}
 while [ $# -gt 0 ]; do
   case $1 in
     --from) from=$2 ;;
@@ -33,8 +33,4 @@ if stage 3 "train the duration network"; then
 fi
 if stage 4 "pack the voice"; then
   voiceflow pack runs/mini/model --out voiceflow/voices/mini
-fi
-if stage 5 "measure it"; then
-  voiceflow measure infill --root "$speech/LibriSpeech" --voice mini --data data/train
-  voiceflow measure speech --root "$speech/LibriSpeech" --voice mini --count 20
 fi

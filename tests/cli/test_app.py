@@ -18,8 +18,6 @@ VERBS = [
     "pack",
     "prepare librispeech",
     "measure alignment",
-    "measure infill",
-    "measure speech",
 ]
 
 
