@@ -13,7 +13,8 @@ from voiceflow.data.dataset import Example
 
 Key = tuple[int, int]
 
-LENGTHS = [int(n) for n in torch.randint(20, 300, (57,), generator=torch.Generator().manual_seed(0))]
+SEED = torch.Generator().manual_seed(0)
+LENGTHS = [int(n) for n in torch.randint(20, 300, (57,), generator=SEED)]
 ROWS = list(range(100, 157))
 
 

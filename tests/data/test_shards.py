@@ -68,7 +68,7 @@ def test_durations_that_do_not_fill_the_mel() -> None:
 
 
 def test_a_folder_that_is_not_finished(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no prepared data here .*voiceflow prepare"):
+    with pytest.raises(UserError, match=r"no prepared data here .*voiceflow prepare"):
         open_prepared(tmp_path)
 
 
