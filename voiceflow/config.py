@@ -94,6 +94,7 @@ class SampleConfig:
     steps: int = 16
     solver: str = "midpoint"
     guidance: float = 0.7
+    context_frames: int = 1600  # what the network sees on either side of a gap
 
 
 @dataclass

@@ -154,13 +154,7 @@ class Voice:
         phones) and their 10 ms cross-fades every sample stays the recording's own.
         """
         recording = self._recording(audio)
-        name = str(recording.path or "the recording")
-        ordered = check_spans([Span(*s) for s in spans], recording.seconds)
-        wave = self._wave(recording)
-        layout = lay_out_infill(wave, words_of(text), ordered, self.aligner, english_lexicon(),
-                                self.log_mel, name, keep_length)
-        context = self.features.normalise(layout.mel)
-        plan = lay_out(layout.slots, layout.gaps, context, self.predict_durations)
+        layout, plan = self.plan_infill(recording, text, spans, keep_length)
         settings = self.settings(steps, guidance, solver)
         drawn = sample(self.velocity, plan, self.folder.phones, settings, seed)
         mel = self.features.denormalise(drawn.mel[0])
@@ -192,6 +186,22 @@ class Voice:
         wave = trim_silence(wave, self.features.sample_rate, EDGE_SILENCE_SECONDS)
         recording = Recording.from_mono(wave, self.features.sample_rate)
         return self._generated(recording, plan, mel, settings, seed, drawn, None)
+
+    def plan_infill(
+        self,
+        recording: Recording,
+        text: str,
+        spans: Sequence[Span | tuple[float, float]],
+        keep_length: bool = True,
+    ) -> tuple[Layout, Plan]:
+        """The plan of `infill`, and the recording as it was found."""
+        name = str(recording.path or "the recording")
+        ordered = check_spans([Span(*s) for s in spans], recording.seconds)
+        wave = self._wave(recording)
+        layout = lay_out_infill(wave, words_of(text), ordered, self.aligner, english_lexicon(),
+                                self.log_mel, name, keep_length)
+        context = self.features.normalise(layout.mel)
+        return layout, lay_out(layout.slots, layout.gaps, context, self.predict_durations)
 
     def plan_speech(
         self, words: Sequence[str], prompt: Sound | None = None, prompt_text: str | None = None

@@ -95,8 +95,8 @@ def test_two_processes_are_one_batch(
 ) -> None:
     path = tmp_path / "gradients.safetensors"
     subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port",
-         "0", __file__, str(prepared), task_name, str(path)],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         __file__, str(prepared), task_name, str(path)],
         check=True, cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
         capture_output=True,
     )  # fmt: skip

@@ -5,6 +5,14 @@ from typing import Annotated
 
 import typer
 
+from voiceflow.cli.options import (
+    GuidanceOption,
+    SeedOption,
+    SolverOption,
+    StepsOption,
+    VoiceOption,
+)
+
 app = typer.Typer(help="Measure the aligner and the voices on real speech.")
 
 RootOption = Annotated[
@@ -37,3 +45,92 @@ def alignment(
     from voiceflow.measures.alignment import measure_alignment
 
     measure_alignment(root, subset, alignments, limit=limit, workers=workers, out=out)
+
+
+@app.command()
+def infill(
+    root: RootOption,
+    subset: Annotated[str, typer.Option(help="The subset to fill gaps in.")] = "test-clean",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The voice's prepared training data, for the rows of training means."),
+    ] = None,
+    per_speaker: Annotated[int, typer.Option(min=1, help="Gaps of each speaker.")] = 2,
+    samples: Annotated[int, typer.Option(min=1, help="Samples drawn for each gap.")] = 8,
+    limit: LimitOption = None,
+    voice: VoiceOption = "mini",
+    seed: SeedOption = 0,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    solver: SolverOption = None,
+    out: ReportOption = None,
+) -> None:
+    """Fill gaps of real speech unheard and compare with what was there, beside simple ways.
+
+    [bold]Example:[/bold]
+
+    voiceflow measure infill --root LibriSpeech --data data/train
+    """
+    from data_prep import librispeech
+    from voiceflow.data.shards import open_prepared
+    from voiceflow.measures.infill import measure_infill
+    from voiceflow.measures.spectral import TrainingMeans
+    from voiceflow.voice import Voice
+
+    loaded = Voice.load(voice)
+    means = None
+    if data is not None:
+        prepared = open_prepared(data)
+        loaded.features.require(prepared.features, voice, str(data))
+        means = TrainingMeans.of(prepared)
+    measure_infill(
+        loaded,
+        list(librispeech.read(root, subset)),
+        means=means,
+        per_speaker=per_speaker,
+        samples=samples,
+        limit=limit,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        solver=solver,
+        out=out,
+    )
+
+
+@app.command()
+def speech(
+    root: RootOption,
+    subset: Annotated[str, typer.Option(help="The subset whose transcripts are spoken.")] = (
+        "test-clean"
+    ),
+    count: Annotated[
+        int, typer.Option(min=1, help="How many transcripts: one of each speaker first.")
+    ] = 20,
+    voice: VoiceOption = "mini",
+    seed: SeedOption = 0,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    solver: SolverOption = None,
+    out: ReportOption = None,
+) -> None:
+    """Speak transcripts and ask the aligner and a recogniser what they hear.
+
+    [bold]Example:[/bold]
+
+    voiceflow measure speech --root LibriSpeech --count 20
+    """
+    from data_prep import librispeech
+    from voiceflow.measures.speech import measure_speech
+    from voiceflow.voice import Voice
+
+    measure_speech(
+        Voice.load(voice),
+        list(librispeech.read(root, subset)),
+        count=count,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        solver=solver,
+        out=out,
+    )

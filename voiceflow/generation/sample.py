@@ -25,6 +25,22 @@ class Sampled:
     network_passes: int
 
 
+def windows(mask: Tensor, context_frames: int) -> list[slice]:
+    """Stretches of frames that can be generated apart: the gaps with their context.
+
+    mask: (T,). Gaps whose stretches overlap or touch share one, so that each sees the other.
+    """
+    edges = torch.diff(mask.int(), prepend=torch.zeros(1), append=torch.zeros(1))
+    firsts, lasts = torch.nonzero(edges > 0).flatten(), torch.nonzero(edges < 0).flatten()
+    found: list[slice] = []
+    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+        start, stop = max(first - context_frames, 0), min(last + context_frames, len(mask))
+        if found and start <= found[-1].stop:
+            start = found.pop().start
+        found.append(slice(start, stop))
+    return found
+
+
 @torch.no_grad()
 def sample(
     network: nn.Module,
@@ -37,27 +53,49 @@ def sample(
     """Draw `count` samples of the plan's gaps, as seeds seed, seed + 1, ... would one by one.
 
     Context is clamped to its known path at every evaluation; guidance runs both branches in one
-    batch; the state is float32. Raises UserError for an unknown solver or no steps.
+    batch; the state is float32. However long the recording, the network sees each gap with
+    `settings.context_frames` on either side. Raises UserError for an unknown solver, no steps
+    or no context.
     """
     if settings.solver not in SOLVERS:
         raise UserError(f"solver '{settings.solver}' is not one of {', '.join(SOLVERS)}")
     if settings.steps < 1:
         raise UserError(f"steps must be at least 1, found {settings.steps}")
-    path = OptimalTransport()
+    if settings.context_frames < 1:
+        raise UserError(f"context_frames must be at least 1, found {settings.context_frames}")
     n_frames, n_mels = plan.context.shape
     durations = torch.tensor(plan.durations)
     frame_phones = torch.tensor(phones.ids(plan.phones)).repeat_interleave(durations)
     generators = [generator_for("sample", seed + k) for k in range(count)]
     noise = torch.stack([torch.randn(n_frames, n_mels, generator=g) for g in generators])
-    context = plan.context.expand(count, -1, -1)
-    mask = plan.mask.expand(count, -1)
-    if not bool(plan.mask.any()):
-        return Sampled(context.clone(), 0, 0)
-    frame_phones = frame_phones.expand(count, -1)
+    mel = plan.context.repeat(count, 1, 1)
+    nfe = passes = 0
+    for window in windows(plan.mask, settings.context_frames):
+        drawn = _sample_window(
+            network, noise[:, window], plan.context[window], plan.mask[window],
+            frame_phones[window], settings,
+        )  # fmt: skip
+        mel[:, window] = drawn.mel
+        nfe, passes = nfe + drawn.nfe, passes + drawn.network_passes
+    return Sampled(mel, nfe, passes)
+
+
+def _sample_window(
+    network: nn.Module,
+    noise: Tensor,
+    context: Tensor,
+    mask: Tensor,
+    phones: Tensor,
+    settings: SampleConfig,
+) -> Sampled:
+    """One stretch: noise (K, T, M), context (T, M), mask and phones (T,)."""
+    count, n_frames, _ = noise.shape
+    path = OptimalTransport()
+    context, mask, phones = (x.expand(count, *x.shape) for x in (context, mask, phones))
     guided = settings.guidance != 0
     branches = 2 if guided else 1
-    all_context = torch.cat([context, torch.zeros_like(context)]) if guided else context
-    all_phones = torch.cat([frame_phones, torch.zeros_like(frame_phones)])[: branches * count]
+    all_context = torch.cat([context, torch.zeros_like(context)])[: branches * count]
+    all_phones = torch.cat([phones, torch.zeros_like(phones)])[: branches * count]
     lengths = torch.full((branches * count,), n_frames)
     passes = 0
 

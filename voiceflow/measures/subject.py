@@ -29,24 +29,12 @@ LIBRARIES = ("torch", "pocketsphinx", "jiwer", "whisper-normalizer", "Resemblyze
 _WEIGHED = ("*.safetensors", "*.json", "*.yaml")
 
 
-class Made(Protocol):
-    """What a voice gave; see `voiceflow.voice.Generated`."""
+class Spoken(Protocol):
+    """What a voice said; see `voiceflow.voice.Generated`."""
 
     @property
     def recording(self) -> Recording:
         """The sound."""
-
-    @property
-    def plan(self) -> Plan:
-        """Phones, durations and gaps behind it."""
-
-    @property
-    def mel(self) -> Tensor:
-        """(T, M) un-normalised log-mel of the whole."""
-
-    @property
-    def layout(self) -> Layout | None:
-        """The recording as it was found."""
 
 
 class Subject(Protocol):
@@ -80,16 +68,15 @@ class Subject(Protocol):
     def align(self, audio: Recording, text: str) -> Alignment:
         """When each word is said."""
 
-    def infill(
-        self, audio: Recording, text: str, spans: Sequence[Span], *, seed: int, steps: int | None,
-        guidance: float | None, solver: str | None,
-    ) -> Made:  # fmt: skip
-        """Fill spans of a recording."""
+    def plan_infill(
+        self, recording: Recording, text: str, spans: Sequence[Span]
+    ) -> tuple[Layout, Plan]:
+        """What is to be generated in spans of a recording, and the recording as it was found."""
 
     def speak(
         self, text: str, *, seed: int, steps: int | None, guidance: float | None,
         solver: str | None,
-    ) -> Made:  # fmt: skip
+    ) -> Spoken:  # fmt: skip
         """Speak a text."""
 
     def vocode(self, mel: Tensor) -> np.ndarray:
