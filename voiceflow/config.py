@@ -94,6 +94,7 @@ class SampleConfig:
     steps: int = 16
     solver: str = "midpoint"
     guidance: float = 0.7
+    temperature: float = 1.0  # deviation of the noise that a gap starts from
     context_frames: int = 1600  # what the network sees on either side of a gap
 
 

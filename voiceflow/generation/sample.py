@@ -63,6 +63,8 @@ def sample(
         raise UserError(f"steps must be at least 1, found {settings.steps}")
     if settings.context_frames < 1:
         raise UserError(f"context_frames must be at least 1, found {settings.context_frames}")
+    if not settings.temperature >= 0:
+        raise UserError(f"temperature must be 0 or more, found {settings.temperature}")
     n_frames, n_mels = plan.context.shape
     durations = torch.tensor(plan.durations)
     frame_phones = torch.tensor(phones.ids(plan.phones)).repeat_interleave(durations)
@@ -92,6 +94,7 @@ def _sample_window(
     count, n_frames, _ = noise.shape
     path = OptimalTransport()
     context, mask, phones = (x.expand(count, *x.shape) for x in (context, mask, phones))
+    noise = torch.where(mask.unsqueeze(-1), settings.temperature * noise, noise)
     guided = settings.guidance != 0
     branches = 2 if guided else 1
     all_context = torch.cat([context, torch.zeros_like(context)])[: branches * count]

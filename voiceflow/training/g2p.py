@@ -1,8 +1,9 @@
 """Train the letters-to-phones network on pocketsphinx's dictionary.
 
-    python -m voiceflow.training.g2p --minutes 11
+    python -m voiceflow.training.g2p --minutes 11     writes voiceflow/models/g2p_en
+    python -m voiceflow.training.g2p --evaluate       only tests what is there
 
-writes voiceflow/models/g2p_en and prints the phone error rate on the words held out.
+Both print the phone error rate on the words held out.
 """
 
 from __future__ import annotations
@@ -118,16 +119,20 @@ def train(minutes: float, seed: int, size: int, peak: float) -> tuple[G2P, Entri
 
 
 def main() -> None:
-    """Train, write the folder, print the error rates."""
+    """Train and write the folder, or not; print the error rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=BUNDLED)
     parser.add_argument("--minutes", type=float, default=11.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--evaluate", action="store_true")
     options = parser.parse_args()
-    g2p, held = train(options.minutes, options.seed, options.batch, options.rate)
-    g2p.save(options.out)
+    if options.evaluate:
+        _, held = split(read_dictionary(english_dictionary_path()))
+    else:
+        g2p, held = train(options.minutes, options.seed, options.batch, options.rate)
+        g2p.save(options.out)
     phones, words = phone_error_rate(G2P.load(options.out), held)
     print(f"held out: {len(held)} words, PER {100 * phones:.1f} %, WER {100 * words:.1f} %")
 
