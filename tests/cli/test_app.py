@@ -18,6 +18,8 @@ VERBS = [
     "pack",
     "prepare librispeech",
     "measure alignment",
+    "measure infill",
+    "measure speech",
 ]
 
 

@@ -1,0 +1,87 @@
+"""The launch lines of voiceflow.training.loop: torchrun and accelerate on this machine's CPU."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from voiceflow.files import read_json
+from voiceflow.model_folder import ModelFolder
+from voiceflow.training import checkpoint
+
+pytestmark = pytest.mark.long
+
+Launch = Callable[..., Any]
+
+
+@pytest.fixture()
+def launch(
+    command: Callable[..., list[str]], finished: Any, repository: Path, tmp_path: Path
+) -> Launch:
+    """(launcher's words, *overrides) to a velocity run of four updates in a new folder."""
+
+    def go(launcher: list[str], *more: str) -> Any:
+        words = command("velocity", tmp_path / "run", "train.updates=4", *more)
+        done = subprocess.run(
+            [sys.executable, "-m", *launcher, "-m", "voiceflow", "train", *words],
+            cwd=repository,
+            # A home of nobody's, so that accelerate finds no settings.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("velocity: 4 updates done") == 1  # one process speaks
+        return type(finished)(tmp_path / "run", "velocity")
+
+    return go
+
+
+def assert_whole(run: Any) -> None:
+    """A voice, a checkpoint that ends the run, and each update logged once."""
+    voice = ModelFolder.open(run.out / "model")
+    voice.load("velocity")
+    assert voice.config.training["velocity"]["updates"] == 4
+    assert [update for update, *_ in run.losses] == [1, 2, 3, 4]
+    assert [update for update, _ in run.validation] == [4]
+    assert len(list((run.folder / "tensorboard").rglob("events*"))) == 1
+    assert {p.name for p in run.folder.iterdir()} == {
+        "checkpoints", "log.jsonl", "run.yaml", "tensorboard"
+    }  # fmt: skip
+
+
+def frames(run: Any) -> int:
+    """Frames seen, over all processes."""
+    return int(read_json(checkpoint.found(run.folder / "checkpoints")[-1] / "state.json")["frames"])
+
+
+def test_torchrun_trains_with_two_processes(launch: Launch, run: Any, tmp_path: Path) -> None:
+    """Which together do what one process does that accumulates two batches."""
+    both = launch(["torch.distributed.run", "--standalone", "--nproc_per_node", "2"])
+    assert_whole(both)
+    one = run("velocity", tmp_path / "one", "train.updates=4", "train.accumulate=2")
+    assert frames(both) == frames(one)
+    single = run("velocity", tmp_path / "single", "train.updates=4")
+    assert frames(single) < 0.6 * frames(one)  # so a process on its own would have been noticed
+    for (_, loss, norm), (_, wanted, wanted_norm) in zip(both.losses, one.losses, strict=True):
+        assert loss == pytest.approx(wanted, rel=1e-4)
+        assert norm == pytest.approx(wanted_norm, rel=1e-3)
+    assert both.validation[-1][1] == pytest.approx(one.validation[-1][1], rel=1e-4)
+    a, b = (load_file(r.out / "model" / "velocity.safetensors") for r in (both, one))
+    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-4
+
+
+def test_accelerate_launch_trains(launch: Launch, run: Any, tmp_path: Path) -> None:
+    launched = launch(["accelerate.commands.launch", "--cpu"])
+    assert_whole(launched)
+    alone = run("velocity", tmp_path / "alone", "train.updates=4")
+    assert frames(launched) == frames(alone)
+    for (_, loss, _), (_, wanted, _) in zip(launched.losses, alone.losses, strict=True):
+        assert loss == pytest.approx(wanted, rel=1e-4)

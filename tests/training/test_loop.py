@@ -1,0 +1,394 @@
+"""Whole runs on synthetic data: taken up again bit for bit, whole on disk, and learning."""
+
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from voiceflow import __version__
+from voiceflow.config import UserError, as_dict, compose
+from voiceflow.data.batching import Batch
+from voiceflow.data.dataset import split
+from voiceflow.data.shards import open_prepared
+from voiceflow.files import read_json, write_json
+from voiceflow.model_folder import ModelFolder
+from voiceflow.training import checkpoint
+from voiceflow.training.loop import train, validate, validation_batches
+from voiceflow.training.monitor import Monitor
+from voiceflow.training.tasks import VelocityTask, make_task
+
+Command = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def finished_duration(finished: Any) -> Any:
+    """The duration run beside `finished`."""
+    return type(finished)(finished.out, "duration")
+
+
+def weights(run: Any, name: str) -> dict[str, Tensor]:
+    """A run's voice."""
+    return load_file(run.out / "model" / f"{name}.safetensors")
+
+
+def state(run: Any) -> dict[str, Tensor]:
+    """All tensors of a run's last checkpoint."""
+    return load_file(checkpoint.found(run.folder / "checkpoints")[-1] / "state.safetensors")
+
+
+def assert_same_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def assert_same_run(a: Any, b: Any) -> None:
+    """Bit for bit: losses, norms, validation, the voice, and all that a next update would need."""
+    assert a.losses == b.losses
+    assert a.validation == b.validation
+    assert_same_tensors(weights(a, a.folder.name), weights(b, b.folder.name))
+    assert_same_tensors(state(a), state(b))
+
+
+def going_on_after(said: str) -> int:
+    """The update after which a run says that it goes on; a run begun anew would give the same."""
+    [update] = re.findall(r"going on after update (\d+) of", said)
+    return int(update)
+
+
+@pytest.fixture()
+def stopped_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """(update, run) runs until Ctrl-C after that update."""
+
+    def stopped(last: int, go: Callable[[], object]) -> None:
+        log = Monitor.log
+
+        def interrupted(self: Monitor, update: int, **values: float) -> None:
+            log(self, update, **values)
+            if update == last:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Monitor, "log", interrupted)
+            go()
+
+    return stopped
+
+
+@pytest.mark.parametrize("task", ["velocity", "duration"])
+def test_a_run_taken_up_again_is_the_unbroken_one(
+    run: Any,
+    task: str,
+    finished: Any,
+    finished_duration: Any,
+    stopped_after: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stopped before the first checkpoint, then three updates after it."""
+    whole = finished if task == "velocity" else finished_duration
+    stopped_after(4, lambda: run(task, tmp_path))
+    stopped_after(13, lambda: run(task, tmp_path))
+    broken = type(whole)(tmp_path, task)
+    assert broken.losses == whole.losses[:13]
+    assert [p.name for p in checkpoint.found(broken.folder / "checkpoints")] == ["00000010"]
+    assert_same_run(run(task, tmp_path), whole)
+    assert going_on_after(capsys.readouterr().out) == 10
+    assert [update for update, *_ in broken.losses] == list(range(1, 21))
+
+
+def test_dropout_accumulation_and_workers_are_taken_up_too(
+    run: Any, stopped_after: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("model.dropout=0.3", "train.accumulate=2", "train.updates=8", "train.workers=1",
+            "train.checkpoint_every=3")  # fmt: skip
+    whole = run("velocity", tmp_path / "whole", *more)
+    stopped_after(5, lambda: run("velocity", tmp_path / "broken", *more))
+    assert_same_run(run("velocity", tmp_path / "broken", *more), whole)
+    assert going_on_after(capsys.readouterr().out) == 3
+
+
+def test_a_finished_run_is_left_as_it_is(run: Any, finished: Any, tmp_path: Path) -> None:
+    shutil.copytree(finished.out, tmp_path / "copy")
+    again = run("velocity", tmp_path / "copy")
+    assert again.log == finished.log
+    assert_same_run(again, finished)
+
+
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [
+        ("train.learning_rate=0.002", "train.learning_rate: 0.001 then, 0.002 now"),
+        ("train.betas=[0.9,0.98]", "train.betas: [0.9, 0.999] then, [0.9, 0.98] now"),
+        ("model.width=64", "model.width: 32 then, 64 now"),
+        ("task.p_mask_all=0.5", "task.p_mask_all: 0.3 then, 0.5 now"),
+        ("train.init_from=mini", "train.init_from: None then, mini now"),
+    ],
+)
+def test_a_folder_with_another_runs_settings_is_refused(
+    command: Command, finished: Any, monkeypatch: pytest.MonkeyPatch, setting: str, shown: str
+) -> None:
+    monkeypatch.setattr("voiceflow.training.loop.start_from", lambda *_: None)
+    before = finished.log
+    with pytest.raises(UserError) as refused:
+        train(compose(command("velocity", finished.out, setting)))
+    said = f"{finished.folder} holds a run with other settings ({shown}): choose another out="
+    assert str(refused.value) == said
+    assert finished.log == before
+
+
+def test_a_folder_with_a_run_on_other_data_is_refused(
+    run: Any, prepared: Path, finished: Any, tmp_path: Path
+) -> None:
+    """Data are known by their fingerprint, and both folders may move."""
+    out, data = tmp_path / "out", tmp_path / "data"
+    shutil.copytree(finished.out, out)
+    shutil.copytree(prepared, data, ignore=shutil.ignore_patterns(".cache"))
+    assert run("velocity", out, f"data={data}").log == finished.log
+    write_json(data / "info.json", {**read_json(data / "info.json"), "fingerprint": "changed"})
+    with pytest.raises(UserError, match=r"\(data: synthetic then, changed now\): choose another"):
+        run("velocity", out, f"data={data}")
+
+
+def test_free_settings_may_change_and_change_no_figure(
+    run: Any, finished: Any, stopped_after: Any, tmp_path: Path
+) -> None:
+    """Nor does it matter how often validation is computed."""
+    free = ("train.checkpoint_every=4", "train.validate_every=5", "train.workers=1",
+            "train.keep_checkpoints=3", "sample.steps=3")  # fmt: skip
+    stopped_after(12, lambda: run("velocity", tmp_path))
+    changed = run("velocity", tmp_path, *free)
+    assert changed.losses == finished.losses
+    assert [update for update, _ in changed.validation] == [10, 15, 20]
+    assert set(finished.validation) < set(changed.validation)
+    assert_same_tensors(weights(changed, "velocity"), weights(finished, "velocity"))
+    kept = [p.name for p in checkpoint.found(changed.folder / "checkpoints")]
+    assert kept == ["00000012", "00000016", "00000020"]
+    record = yaml.safe_load((changed.folder / "run.yaml").read_text())
+    assert record["config"]["train"]["checkpoint_every"] == 4
+    assert ModelFolder.open(tmp_path / "model").config.sample.steps == 3
+
+
+def test_the_voice_is_whole(finished: Any, finished_duration: Any, prepared: Path) -> None:
+    data = open_prepared(prepared)
+    voice = ModelFolder.open(finished.out / "model")
+    assert (voice.features, voice.phones) == (data.features, data.phones)
+    for run, name in ((finished, "velocity"), (finished_duration, "duration")):
+        made = voice.config.training[name]
+        assert (made["updates"], made["data_fingerprint"], made["aligner"]) == (
+            20, "synthetic", "none"
+        )  # fmt: skip
+        saved = read_json(checkpoint.found(run.folder / "checkpoints")[-1] / "state.json")
+        frames = int(data.info["frames"])
+        assert made["passes_over_data"] == round(saved["frames"] / frames, 2) > 1
+        averaged = {k.removeprefix("ema."): v for k, v in state(run).items() if k[:4] == "ema."}
+        assert_same_tensors(dict(voice.load(name).state_dict()), averaged)
+
+
+def test_the_last_validation_is_that_of_the_voice(
+    command: Command, finished: Any, finished_duration: Any, prepared: Path
+) -> None:
+    data = open_prepared(prepared)
+    _, held_out = split(data, 2)
+    for run, name in ((finished, "velocity"), (finished_duration, "duration")):
+        config = compose(command(name, run.out))
+        batches = list(validation_batches(config, data, held_out))
+        assert {id for batch in batches for id in batch.ids} == {
+            str(data.dataset[row]["id"]) for row in held_out
+        }
+        network = ModelFolder.open(run.out / "model").load(name)
+        value = validate(Accelerator(cpu=True), make_task(config), network, batches)
+        assert run.validation[-1] == (20, pytest.approx(value, rel=1e-6))
+
+
+def test_nothing_held_out_is_no_validation(prepared: Path, command: Command) -> None:
+    config = compose(command("velocity", prepared))
+    assert math.isnan(validate(Accelerator(cpu=True), make_task(config), nn.Identity(), []))
+
+
+def test_the_record_of_a_run(command: Command, finished: Any, prepared: Path) -> None:
+    record = yaml.safe_load((finished.folder / "run.yaml").read_text())
+    resolved = as_dict(compose(command("velocity", finished.out)))
+    assert record["config"] == resolved
+    assert record["config"]["train"]["crop_frames"] == 400  # of conf/train/tiny.yaml
+    assert record["data_fingerprint"] == "synthetic"
+    assert record["versions"]["voiceflow"] == __version__
+    assert record["versions"]["torch"] == torch.__version__
+    trained = {n: v for n, v in state(finished).items() if n.startswith("network.")}
+    assert record["parameters"] == sum(v.numel() for v in trained.values())
+    assert record["training_utterances"] == 22
+
+
+def test_tensorboard_has_what_the_log_has(finished: Any) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    [events] = (finished.folder / "tensorboard").rglob("events*")
+    read = EventAccumulator(str(events)).Reload()
+    for name in ("loss", "gradient_norm", "learning_rate", "validation_loss"):
+        logged = [(x["update"], x[name]) for x in finished.log if name in x]
+        assert [(e.step, pytest.approx(e.value)) for e in read.Scalars(name)] == logged
+
+
+def test_a_loss_that_is_not_finite_names_its_utterances(
+    run: Any,
+    finished: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before the weights are touched: without the fault the run goes on as if it had not been."""
+    seen: list[tuple[str, ...]] = []
+    right = VelocityTask.loss_sum
+
+    def poisoned(self: VelocityTask, network: nn.Module, batch: Batch) -> Tensor:
+        if network.training:
+            seen.append(batch.ids)
+        return right(self, network, batch) * (math.inf if len(seen) == 12 else 1)
+
+    with monkeypatch.context() as patch, pytest.raises(FloatingPointError) as raised:
+        patch.setattr(VelocityTask, "loss_sum", poisoned)
+        run("velocity", tmp_path, "train.checkpoint_every=11")
+    assert str(raised.value).startswith("update 11: loss inf, gradient norm ")
+    assert str(raised.value).endswith(f" on utterances {', '.join(seen[-1])}")
+    assert_same_run(run("velocity", tmp_path), finished)
+    assert going_on_after(capsys.readouterr().out) == 11
+
+
+class Constant(nn.Module):
+    """Answers the same to everything."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, first: Tensor, *_: Tensor) -> Tensor:
+        return torch.full(first.shape, self.value)
+
+
+@pytest.mark.parametrize("task", ["velocity", "duration"])
+def test_the_loss_falls(
+    run: Any, command: Command, prepared: Path, task: str, tmp_path: Path
+) -> None:
+    """Well below that of the best constant answer; the velocity network starts as a zero."""
+    config = compose(command(task, tmp_path))
+    data = open_prepared(prepared)
+    batches = list(validation_batches(config, data, split(data, 2)[1]))
+    accelerator = Accelerator(cpu=True)
+    best = min(
+        validate(accelerator, make_task(config), Constant(0.1 * i), batches) for i in range(25)
+    )
+    learned = run(task, tmp_path, "train.updates=80", "train.validate_every=80",
+                  "train.learning_rate=0.003")  # fmt: skip
+    assert learned.validation[-1][1] < 0.75 * best
+
+
+def test_a_voice_to_start_from(run: Any, finished: Any, tmp_path: Path) -> None:
+    """With a learning rate of zero the weights stay what they were at the start."""
+    start = f"train.init_from={finished.out / 'model'}"
+    started = run("velocity", tmp_path, start, "train.learning_rate=0", "train.updates=2")
+    assert_same_tensors(weights(started, "velocity"), weights(finished, "velocity"))
+    assert started.validation == [(2, finished.validation[-1][1])]
+
+
+def test_a_voice_of_other_features_is_no_start(
+    command: Command, tiny_voice: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"different feature specifications \(n_mels 80 / 8"):
+        train(compose(command("velocity", tmp_path / "out", f"train.init_from={tiny_voice}")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_voice_of_other_phones_is_no_start(
+    command: Command, finished: Any, tmp_path: Path
+) -> None:
+    voice = tmp_path / "voice"
+    shutil.copytree(finished.out / "model", voice)
+    symbols = read_json(voice / "phones.json")
+    write_json(voice / "phones.json", [symbols[0], *reversed(symbols[1:])])
+    with pytest.raises(UserError, match=f"{voice} and .* have different phone tables"):
+        train(compose(command("velocity", tmp_path / "out", f"train.init_from={voice}")))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.mixed_precision=fp8", "train.mixed_precision must be no or bf16, found fp8"),
+        ("task.name=vocoder", "task.name 'vocoder' is not one of"),
+        ("data=/no/such/folder", "/no/such/folder: no prepared data here"),
+        ("train.init_from=nobody", "voice 'nobody' is neither a folder nor"),
+    ],
+)
+def test_wrong_settings(command: Command, tmp_path: Path, setting: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        train(compose(command("velocity", tmp_path / "out", setting)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_a_killed_run_is_taken_up_bit_for_bit(
+    command: Command, finished: Any, repository: Path, tmp_path: Path
+) -> None:
+    """The same command again after kill -9, once amid updates and once amid much writing."""
+
+    def launched(out: Path, **options: int) -> subprocess.Popen[str]:
+        more = [f"train.{key}={value}" for key, value in options.items()]
+        return subprocess.Popen(
+            [sys.executable, "-m", "voiceflow", "train",
+             *command("velocity", out, "model.dropout=0.1", "train.updates=300", *more)],
+            cwd=repository,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+
+    def finish(process: subprocess.Popen[str]) -> str:
+        try:
+            said, _ = process.communicate(timeout=400)
+        finally:
+            process.kill()
+        assert process.returncode == 0
+        return said
+
+    def kill(process: subprocess.Popen[str], more: int) -> str:
+        """As soon as the log is that much longer than it was."""
+        wanted = logged() + more
+        end = time.monotonic() + 400
+        try:
+            while logged() < wanted:
+                assert process.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.005)
+        finally:
+            process.kill()
+            said, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        return said
+
+    def logged() -> int:
+        log = broken.folder / "log.jsonl"
+        return log.read_bytes().count(b'"loss"') if log.exists() else 0
+
+    whole = type(finished)(tmp_path / "whole", "velocity")
+    broken = type(finished)(tmp_path / "broken", "velocity")
+    finish(launched(whole.out, checkpoint_every=20))
+    kill(launched(broken.out, checkpoint_every=20), more=50)
+    first = going_on_after(kill(launched(broken.out, checkpoint_every=1), more=50))
+    second = going_on_after(finish(launched(broken.out, checkpoint_every=20)))
+    assert 40 <= first < second < 300
+    assert [update for update, *_ in broken.losses] == list(range(1, 301))
+    assert_same_run(broken, whole)

@@ -1,0 +1,180 @@
+"""Losses in closed form, with networks that answer what the test wants."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from voiceflow.audio.features import FeatureSpec
+from voiceflow.config import UserError, compose
+from voiceflow.data.batching import Batch, collate
+from voiceflow.data.dataset import Example
+from voiceflow.text.phones import PhoneTable
+from voiceflow.training.tasks import DurationTask, Task, VelocityTask, make_task
+
+N_MELS = 5
+SIGMA = 0.01
+VELOCITY = make_task(compose(["data=x", "out=y", "model=tiny", f"task.sigma_min={SIGMA}"]))
+DURATION = make_task(compose(["data=x", "out=y", "task=duration", "duration=tiny"]))
+
+
+class Answer(nn.Module):
+    """A network that keeps what it was shown and answers with `value`."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, *shown: Tensor) -> Tensor:
+        self.shown = shown
+        return self.value
+
+
+def example(durations: list[int], mask: list[bool], t: float, unconditional: bool) -> Example:
+    n = sum(durations)
+    generator = torch.Generator().manual_seed(n)
+    return Example(
+        id=f"u{n}",
+        mel=torch.randn(n, N_MELS, generator=generator),
+        phones=torch.arange(1, 1 + len(durations)),
+        durations=torch.tensor(durations),
+        mask=torch.tensor(mask),
+        unconditional=unconditional,
+        noise=torch.randn(n, N_MELS, generator=generator),
+        t=t,
+    )
+
+
+EXAMPLES = [
+    example([3, 0, 2, 4], [False, True, True, False], 0.25, False),
+    example([1, 5], [True, False], 1.0, False),
+    example([2, 6, 3], [True, True, True], 0.0, True),
+]
+
+
+@pytest.fixture()
+def batch() -> Batch:
+    return collate(EXAMPLES)
+
+
+def target(batch: Batch) -> Tensor:
+    """d x_t / dt of the path from noise to the mel."""
+    return batch.mel - (1 - SIGMA) * batch.noise
+
+
+def test_the_exact_velocity_on_masked_frames_costs_nothing(batch: Batch) -> None:
+    """Whatever is answered elsewhere, padding included."""
+    answer = target(batch).where(batch.frame_mask[..., None], torch.tensor(1e3))
+    assert float(VELOCITY.loss_sum(Answer(answer), batch)) == 0
+
+
+def test_a_velocity_of_zero_costs_the_targets_energy_on_masked_frames(batch: Batch) -> None:
+    masked = [(0, 3, 5), (1, 0, 1), (2, 0, 11)]  # item, first frame, end: as in EXAMPLES
+    energy = sum(float(target(batch)[i, a:b].square().sum()) for i, a, b in masked)
+    zero = Answer(torch.zeros_like(batch.mel))
+    assert float(VELOCITY.loss_sum(zero, batch)) == pytest.approx(energy, rel=1e-6)
+    assert VELOCITY.count(batch) == (2 + 1 + 11) * N_MELS
+
+
+def test_a_velocity_off_by_one_costs_one_an_element(batch: Batch) -> None:
+    loss = VELOCITY.loss_sum(Answer(target(batch) - 1), batch)
+    assert float(loss) == pytest.approx(VELOCITY.count(batch), rel=1e-5)
+
+
+def test_what_the_velocity_network_is_shown(batch: Batch) -> None:
+    network = Answer(torch.zeros_like(batch.mel))
+    VELOCITY.loss_sum(network, batch)
+    xt, context, phones, t, lengths = network.shown
+    assert t.tolist() == [0.25, 1.0, 0.0]
+    assert lengths.tolist() == [9, 6, 11]
+    quarter = 0.25 * batch.mel[0] + (1 - (1 - SIGMA) * 0.25) * batch.noise[0]
+    torch.testing.assert_close(xt[0], quarter)  # on context frames too
+    torch.testing.assert_close(xt[1], batch.mel[1] + SIGMA * batch.noise[1])
+    torch.testing.assert_close(xt[2], batch.noise[2])
+    assert torch.equal(context[0, :3], batch.mel[0, :3])
+    assert torch.equal(context[0, 5:], batch.mel[0, 5:])
+    assert torch.equal(context[1, 1:], batch.mel[1, 1:])
+    assert not context[0, 3:5].any() and not context[1, :1].any() and not context[2].any()
+    assert phones[0].tolist() == [1] * 3 + [3] * 2 + [4] * 4 + [0] * 2
+    assert not phones[2].any()
+
+
+def test_an_unconditional_sample_has_no_context_even_if_its_mask_left_some() -> None:
+    batch = collate([example([2, 6], [True, False], 0.5, True)])
+    network = Answer(torch.zeros_like(batch.mel))
+    VELOCITY.loss_sum(network, batch)
+    _, context, phones, *_ = network.shown
+    assert batch.mel.all() and not context.any() and not phones.any()
+
+
+def test_the_exact_logarithms_on_masked_phones_cost_nothing(batch: Batch) -> None:
+    answer = batch.durations.float().log1p().where(batch.mask, torch.tensor(1e3))
+    assert float(DURATION.loss_sum(Answer(answer), batch)) == 0
+
+
+def test_durations_of_no_frames_cost_the_logarithms_of_masked_phones(batch: Batch) -> None:
+    """|0 - log(1 + d)| added is the logarithm of the product of the 1 + d."""
+    zero = Answer(torch.zeros(batch.durations.shape))
+    product = (1 * 3) * 2 * (3 * 7 * 4)
+    loss = DURATION.loss_sum(zero, batch)
+    assert float(loss) == pytest.approx(float(torch.tensor(product).log()), rel=1e-6)
+    assert DURATION.count(batch) == 2 + 1 + 3
+
+
+@pytest.mark.parametrize("off", [-2.0, 0.5])
+def test_the_error_of_durations_is_absolute(batch: Batch, off: float) -> None:
+    loss = DURATION.loss_sum(Answer(batch.durations.float().log1p() + off), batch)
+    assert float(loss) == pytest.approx(abs(off) * DURATION.count(batch), rel=1e-5)
+
+
+def test_what_the_duration_network_is_shown(batch: Batch) -> None:
+    network = Answer(torch.zeros(batch.durations.shape))
+    DURATION.loss_sum(network, batch)
+    phones, durations, mask, lengths = network.shown
+    assert phones.tolist() == [[1, 2, 3, 4], [1, 2, 0, 0], [0, 0, 0, 0]]
+    assert durations.tolist() == [[3, 0, 2, 4], [1, 5, 0, 0], [2, 6, 3, 0]]
+    assert torch.equal(mask, batch.mask)
+    assert lengths.tolist() == [4, 2, 3]
+
+
+@pytest.mark.parametrize("task", [VELOCITY, DURATION], ids=lambda task: task.name)
+def test_sums_and_counts_of_single_examples_add_to_the_batchs(task: Task, batch: Batch) -> None:
+    """With the task's own network: neither padding nor neighbours are in a sum."""
+    torch.manual_seed(0)
+    network = task.build(PhoneTable.english(), FeatureSpec(n_mels=N_MELS)).eval()
+    nn.init.normal_(network.output.weight, std=0.1)
+    alone = [collate([e]) for e in EXAMPLES]
+    with torch.no_grad():
+        together = float(task.loss_sum(network, batch))
+        apart = [float(task.loss_sum(network, single)) for single in alone]
+    assert together == pytest.approx(sum(apart), rel=1e-5)
+    assert min(apart) > 0
+    assert task.count(batch) == sum(task.count(single) for single in alone)
+
+
+def test_the_masked_durations_are_no_help(batch: Batch) -> None:
+    """The network is handed all durations; the loss's prediction must not change with them."""
+    torch.manual_seed(0)
+    network = DURATION.build(PhoneTable.english(), FeatureSpec(n_mels=N_MELS)).eval()
+    seen: list[Tensor] = []
+    network.register_forward_hook(lambda _, __, out: seen.append(out))
+    other = collate([example([3, 0, 7, 4], [False, True, True, False], 0.25, False)])
+    with torch.no_grad():
+        DURATION.loss_sum(network, collate(EXAMPLES[:1]))
+        DURATION.loss_sum(network, other)
+    assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("velocity", VelocityTask), ("duration", DurationTask)])
+def test_tasks_by_name(name: str, kind: Callable[..., Task]) -> None:
+    config = compose(["data=x", "out=y", f"task={name}", "model=tiny", "duration=tiny"])
+    task = make_task(config)
+    assert type(task) is kind
+    assert task.name == name
+    assert task.network_config == (config.model if name == "velocity" else config.duration)
+
+
+def test_no_such_task() -> None:
+    with pytest.raises(UserError, match=r"task\.name 'vocoder' is not one of velocity, duration"):
+        make_task(compose(["data=x", "out=y", "task.name=vocoder"]))
