@@ -121,6 +121,13 @@ def test_between_hops_the_gap_takes_the_frames_and_the_cut_the_samples() -> None
     layout = laid_out("RED OX RED", Span(0.8053, 1.2017, "OX"))
     assert layout.gaps == [Gap(81, 121, 40)]
     assert layout.cuts == [(12885, 19227)]
+    # The second part's mel begins at sample 19360, 8.3 ms after the part: its borders lie at
+    # 0.0917, 0.2911, 0.4905 and 0.6900 s of it.
+    assert layout.slots == [
+        *known((SILENCE, *RED, SILENCE), 10, 20, 20, 21, 10),
+        *missing(OX, 0),
+        *known((SILENCE, *RED, SILENCE), 9, 20, 20, 20, 11),
+    ]
 
 
 def test_a_gap_of_natural_length_has_no_number_of_frames() -> None:

@@ -33,6 +33,7 @@ def test_a_speaker_brings_all_utterances() -> None:
     # a: 0, 0, 0; b: 1. A draw of both has the mean over utterances, not over speakers.
     values, speakers = np.array([[0.0], [1.0], [0.0], [0.0]]), ["a", "b", "a", "a"]
     assert bootstrap_interval(values, speakers, first, level=0.48) == (0.25, 0.25)
+    assert bootstrap_interval(values, speakers, first) == (0.0, 1.0)
 
 
 def test_rows_stay_paired() -> None:

@@ -49,9 +49,9 @@ def test_others_are_the_nearest_in_length_with_ties_by_id(lengths: list[int], in
 
 
 def test_length_is_that_of_the_words_as_they_are_said() -> None:
-    ours = utterance(0, "AB CD")
-    near = [utterance(i, f"{chr(64 + i)}X YZ") for i in range(1, 20)]
-    long_when_read = utterance(20, "77777")
+    ours = utterance(99, "AB, CD")
+    near = [utterance(i, f"{chr(64 + i)}X, YZ") for i in range(1, 20)]
+    long_when_read = utterance(0, "77777")
     assert others(ours, [ours, long_when_read, *near]) == [words_of(u.text) for u in near]
 
 
