@@ -107,6 +107,11 @@ def test_a_recipe_composes(path: Path) -> None:
         ("train.updates=null", "train.updates"),
         ("task.p_mask_all=often", "task.p_mask_all"),
         ("train.betas=[a,b]", "train.betas"),
+        ("train.betas=[0.9]", "train.betas"),
+        ("train.log_every=0", "train.log_every"),
+        ("train.keep_checkpoints=0", "train.keep_checkpoints"),
+        ("+train.speed=1", "speed"),
+        ("++colour=red", "colour"),
         ("model.width", "model.width"),
     ],
 )

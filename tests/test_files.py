@@ -94,6 +94,30 @@ def test_a_folder_starts_empty_whatever_a_killed_process_left(tmp_path: Path) ->
     assert names(tmp_path) == {"a"}
 
 
+def test_the_old_folder_stays_where_the_new_one_cannot_be_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.mkdir()
+    (path / "old").write_text("")
+    move = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if ".tmp" in Path(source).name:
+            raise OSError(28, "No space left on device")
+        move(source, target)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match="No space left"),
+        replacing_folder(path) as temporary,
+    ):
+        (temporary / "new").write_text("")
+        patch.setattr(os, "replace", full)
+    assert names(path) == {"old"}
+    assert names(tmp_path) == {"a"}
+
+
 def test_json_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "a.json"
     values = {"word": "Grüße, 你好", "numbers": [1, 0.1, 1e-300, None], "nested": {"yes": True}}

@@ -228,6 +228,7 @@ def test_half_a_voice_is_not_packed(tmp_path: Path) -> None:
     save(tmp_path / "model", "velocity")
     with pytest.raises(UserError, match="model has no duration network"):
         pack(tmp_path / "model", tmp_path / "small")
+    assert not (tmp_path / "small").exists()
 
 
 @pytest.mark.parametrize("wrong", [1e6, float("nan")])

@@ -147,6 +147,7 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
@@ -154,9 +155,22 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
             composed = hydra_compose(config_name="config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(f"configuration: {' '.join(str(error).split())}") from error
-    return to_schema(RunConfig, composed, "configuration")
+    # As plain values: what `+key=value` put beside the known keys is then an error too.
+    config = to_schema(RunConfig, OmegaConf.to_container(composed), "configuration")
+    _check(config.train)
+    return config
+
+
+def _check(train: TrainConfig) -> None:
+    """UserError for values that no run can go by."""
+    for name in ("updates", "batch_frames", "accumulate", "crop_frames", "keep_checkpoints",
+                 "checkpoint_every", "log_every", "validate_every"):  # fmt: skip
+        if getattr(train, name) < 1:
+            raise UserError(f"train.{name} must be at least 1, found {getattr(train, name)}")
+    if len(train.betas) != 2:
+        raise UserError(f"train.betas are two numbers, found {list(train.betas)}")
 
 
 def load_group(schema: type[Schema], group: str, name: str) -> Schema:

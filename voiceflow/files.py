@@ -42,6 +42,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(temporary, path)
     except OSError as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -191,16 +191,16 @@ def pack(source: str | Path, target: Path) -> list[Path]:
     the source is not complete or not finite in half precision.
     """
     folder = ModelFolder.open(source)
-    for name in NETWORKS:
-        config = getattr(folder.config, name)
-        weights = folder.load(name).state_dict()
-        if any(not torch.isfinite(w.half()).all() for w in weights.values()):
+    weights = {name: folder.load(name).state_dict() for name in NETWORKS}
+    for name, tensors in weights.items():
+        if any(not torch.isfinite(w.half()).all() for w in tensors.values()):
             raise UserError(f"{folder.path}: {name} has weights too large for half precision")
+    for name, tensors in weights.items():
         save_network(
             target,
             name,
-            weights,
-            config,
+            tensors,
+            getattr(folder.config, name),
             folder.phones,
             folder.features,
             folder.config.sample,

@@ -114,6 +114,20 @@ def test_a_checkpoint_of_another_network(tmp_path: Path) -> None:
         checkpoint.load(path, other)
 
 
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, made(0), keep=2)
+    (path / "state.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=f"{path}: the checkpoint is damaged .* remove this folder"):
+        checkpoint.load(path, made(0))
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    whole = checkpoint.save(tmp_path, made(0), keep=2)
+    (tmp_path / ".00000002.99.tmp").mkdir()
+    checkpoint.clear_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [whole]
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"), replacing_folder(

@@ -136,13 +136,12 @@ def test_a_finished_run_is_left_as_it_is(run: Any, finished: Any, tmp_path: Path
         ("train.betas=[0.9,0.98]", "train.betas: [0.9, 0.999] then, [0.9, 0.98] now"),
         ("model.width=64", "model.width: 32 then, 64 now"),
         ("task.p_mask_all=0.5", "task.p_mask_all: 0.3 then, 0.5 now"),
-        ("train.init_from=mini", "train.init_from: None then, mini now"),
+        ("train.seed=1", "train.seed: 0 then, 1 now"),
     ],
 )
 def test_a_folder_with_another_runs_settings_is_refused(
-    command: Command, finished: Any, monkeypatch: pytest.MonkeyPatch, setting: str, shown: str
+    command: Command, finished: Any, setting: str, shown: str
 ) -> None:
-    monkeypatch.setattr("voiceflow.training.loop.start_from", lambda *_: None)
     before = finished.log
     with pytest.raises(UserError) as refused:
         train(compose(command("velocity", finished.out, setting)))
@@ -302,6 +301,30 @@ def test_a_voice_to_start_from(run: Any, finished: Any, tmp_path: Path) -> None:
     started = run("velocity", tmp_path, start, "train.learning_rate=0", "train.updates=2")
     assert_same_tensors(weights(started, "velocity"), weights(finished, "velocity"))
     assert started.validation == [(2, finished.validation[-1][1])]
+
+
+def test_a_voice_keeps_the_statistics_that_it_was_trained_on(
+    run: Any, finished: Any, prepared: Path, tmp_path: Path
+) -> None:
+    """Its weights stand on them; new data of another loudness are heard through them."""
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data, ignore=shutil.ignore_patterns(".cache"))
+    features = read_json(data / "features.json")
+    write_json(data / "features.json", {**features, "mean": -4.0, "std": 3.0})
+    start = f"train.init_from={finished.out / 'model'}"
+    started = run("velocity", tmp_path / "run", f"data={data}", start, "train.learning_rate=0",
+                  "train.updates=1")  # fmt: skip
+    voice = ModelFolder.open(started.out / "model")
+    assert voice.features == ModelFolder.open(finished.out / "model").features
+    assert started.validation == [(1, finished.validation[-1][1])]
+
+
+def test_a_voice_of_another_size_is_no_start(
+    command: Command, finished: Any, tmp_path: Path
+) -> None:
+    start = (f"train.init_from={finished.out / 'model'}", "model.width=64")
+    with pytest.raises(UserError, match="velocity network of another size: choose the same model="):
+        train(compose(command("velocity", tmp_path / "out", *start)))
 
 
 def test_a_voice_of_other_features_is_no_start(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
@@ -65,9 +66,21 @@ def found(folder: Path) -> list[Path]:
     return sorted(p.parent for p in folder.glob("[0-9]*/state.json"))
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a killed process was writing."""
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def load(path: Path, state: TrainState) -> None:
-    """Fill `state` from a checkpoint. UserError when it is of another network."""
-    tensors = load_file(path / "state.safetensors")
+    """Fill `state` from a checkpoint. UserError when it is damaged or of another network."""
+    try:
+        tensors = load_file(path / "state.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: the checkpoint is damaged ({error}): remove this folder, and the run goes on "
+            "from the one before"
+        ) from error
     expected = set(state.network.state_dict())
     present = {k.removeprefix("network.") for k in tensors if k.startswith("network.")}
     if expected != present:

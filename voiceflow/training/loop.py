@@ -17,6 +17,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def train(config: RunConfig) -> None:
     options = config.train
     task = make_task(config)
     prepared = open_prepared(config.data)
+    if options.init_from:
+        prepared = with_statistics_of(options.init_from, prepared)
     folder = Path(config.out) / task.name
     accelerator = make_accelerator(config)
     torch.manual_seed(options.seed)
@@ -70,6 +73,7 @@ def train(config: RunConfig) -> None:
     sampler = make_sampler(config, prepared, rows, accelerator)
     if accelerator.is_main_process:
         claim(folder, config, prepared, n_parameters(network), len(rows))
+        checkpoint.clear_leftovers(folder / "checkpoints")
     accelerator.wait_for_everyone()
     with Monitor(accelerator, folder, task.name, options.updates) as monitor:
         if whole := checkpoint.found(folder / "checkpoints"):
@@ -208,12 +212,28 @@ def validate(
     return total / count if count else float("nan")
 
 
-def start_from(voice: str, network: nn.Module, task: Task, prepared: Prepared) -> None:
-    """Fill the network with a voice's weights; its phones and features must be the data's."""
+def with_statistics_of(voice: str, prepared: Prepared) -> Prepared:
+    """The data as a voice hears them: normalised by the mean and deviation that it was trained on.
+
+    UserError where the front ends differ in anything else.
+    """
     folder = ModelFolder.open(voice)
-    folder.features.require(prepared.features, str(folder.path), str(prepared.folder))
+    mine = prepared.features.with_statistics(folder.features.mean, folder.features.std)
+    folder.features.require(mine, str(folder.path), str(prepared.folder))
+    return replace(prepared, features=folder.features)
+
+
+def start_from(voice: str, network: nn.Module, task: Task, prepared: Prepared) -> None:
+    """Fill the network with a voice's weights; its phones must be the data's."""
+    folder = ModelFolder.open(voice)
     if folder.phones != prepared.phones:
         raise UserError(f"{folder.path} and {prepared.folder} have different phone tables")
+    size = getattr(folder.config, task.name)
+    if size is not None and size != task.network_config:
+        raise UserError(
+            f"{folder.path} has a {task.name} network of another size: choose the same "
+            f"{'model' if task.name == 'velocity' else 'duration'}= as it was trained with"
+        )
     load_weights(network, folder.path / f"{task.name}.safetensors")
 
 
