@@ -410,3 +410,23 @@ def test_an_aligner_without_scores_is_believed() -> None:
     layout = laid_out("OX RED", Span(0.0, 1.0, "OX"),
                       aligner=EvenAligner(score=lambda words, wave: None))  # fmt: skip
     assert layout.gaps == [Gap(0, 100, 100)]
+
+
+def test_a_heard_span_right_after_an_unheard_one_begins_where_that_ends() -> None:
+    spans = (Span(0.8, 1.2, "OX"), Span(1.2, 1.4))
+    layout = laid_out("RED OX RED", *spans, aligner=EvenAligner(edge=no_edge))
+    (_, hole_end), (start, end) = layout.cuts
+    assert hole_end == 19200 <= start < end
+
+
+@pytest.mark.parametrize("border", [1.023, 1.2501])
+def test_a_heard_span_that_touches_an_unheard_one_is_not_lost(border: float) -> None:
+    before = laid_out("RED OX RED", Span(0.8, border, "OX"), Span(border, 1.5))
+    after = laid_out("RED OX RED", Span(0.5, border), Span(border, 1.5, "OX"))
+    assert len(before.gaps) == len(after.gaps) == 2
+
+
+def test_a_heard_span_in_too_little_sound_is_refused() -> None:
+    spans = (Span(0.8, 1.0, "OX"), Span(1.0, 1.01), Span(1.01, 1.2, "OX"))
+    with pytest.raises(UserError, match=r"it\.wav: the span 1:1.01 stands in 160 samples"):
+        laid_out("RED OX OX RED", *spans)

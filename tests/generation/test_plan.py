@@ -25,7 +25,9 @@ from voiceflow.generation.plan import (
 from voiceflow.text.phones import SILENCE
 
 phones_and_frames = st.lists(
-    st.tuples(st.sampled_from([SILENCE, "AA_S", "T_E"]), st.floats(0, 40)), min_size=1, max_size=20
+    st.tuples(st.sampled_from([SILENCE, "AA_S", "T_E"]), st.floats(0, 40, width=32)),
+    min_size=1,
+    max_size=20,
 )
 durations_with_sound = st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any)
 

@@ -72,3 +72,8 @@ def test_a_span_may_end_with_the_audio_as_it_is_written_in_seconds() -> None:
     assert check_spans([Span(4, written)], seconds) == [Span(4, written)]
     with pytest.raises(UserError, match="outside"):
         check_spans([Span(4, 5.0001)], seconds)
+
+
+def test_the_same_span_twice_overlaps_whatever_its_words() -> None:
+    with pytest.raises(UserError, match="overlap"):
+        check_spans([Span(1, 2, "A"), Span(1, 2)], 5)

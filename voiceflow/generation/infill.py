@@ -72,7 +72,8 @@ def lay_out_infill(
     holes = [(round(s.start * rate), min(round(s.end * rate), len(wave))) for s in unheard]
     borders = [(end, start) for (_, end), (start, _) in pairwise([(0, 0), *holes, (len(wave), 0)])]
     said = [tuple(words_of(s.words or "")) for s in unheard]
-    aligned = _align_parts(wave, words, said, borders, aligner, name, shortest, rate)
+    # A part may lose what is left of its first frame, and must still fill a window.
+    aligned = _align_parts(wave, words, said, borders, aligner, name, shortest + hop, rate)
 
     n_frames = spec.n_frames(len(wave))
     mel = torch.full((n_frames, spec.n_mels), float(np.log(spec.floor)))
@@ -91,6 +92,13 @@ def lay_out_infill(
             framed = to_frames(_shifted(alignment, start, first * hop, end, rate),
                                last - first, spec.hop_seconds)
             part_slots = known_slots(framed)
+        heard = [s for s in spans if s.words is None and start <= _middle(s) * rate < end]
+        if heard and last <= first:
+            raise UserError(
+                f"{name}: the span {heard[0].start:g}:{heard[0].end:g} stands in {end - start} "
+                "samples of sound between other spans, too few to be listened to: join it to its "
+                "neighbour, or say its words (START:END=WORDS)"
+            )
         if number > 0:
             gap_words = [lexicon.pronunciations(w)[0] for w in said[number - 1]]
             inner = with_ghost_silences(gap_words)[1:-1]
@@ -100,15 +108,19 @@ def lay_out_infill(
             gaps.append(Gap(position, first, first - position if keep_length else None))
             cuts.append(holes[number - 1])
         if last > first:
-            heard = [s for s in spans if s.words is None and start <= s.start * rate < end]
             part_slots, found = _cut_heard(part_slots, framed, heard, first, len(gaps), rate, hop)
             for a, b in found:
                 gaps.append(Gap(a, b, b - a if keep_length else None))
-                cuts.append((_sample(a, n_frames, hop, len(wave)),
-                             _sample(b, n_frames, hop, len(wave))))
+                cuts.append((max(_sample(a, n_frames, hop, len(wave)), start),
+                             min(_sample(b, n_frames, hop, len(wave)), end)))
         slots += part_slots
         position = last
     return Layout(slots, gaps, mel, cuts)
+
+
+def _middle(span: Span) -> float:
+    """In seconds: where spans touch, rounding may move an edge into the other, never a middle."""
+    return (span.start + span.end) / 2
 
 
 def _sample(frame: int, n_frames: int, hop: int, n_samples: int) -> int:

@@ -54,8 +54,8 @@ def sample(
 
     Context is clamped to its known path at every evaluation; guidance runs both branches in one
     batch; the state is float32. However long the recording, the network sees each gap with
-    `settings.context_frames` on either side. Raises UserError for an unknown solver, no steps
-    or no context.
+    `settings.context_frames` on either side. Raises UserError for an unknown solver, no steps,
+    no context or a negative temperature.
     """
     if settings.solver not in SOLVERS:
         raise UserError(f"solver '{settings.solver}' is not one of {', '.join(SOLVERS)}")

@@ -49,7 +49,7 @@ def check_spans(spans: Sequence[Span], seconds: float) -> list[Span]:
     """
     if not spans:
         raise UserError("no span to fill: give at least one as START:END in seconds")
-    ordered = sorted(spans)
+    ordered = sorted(spans, key=lambda span: (span.start, span.end))
     for span in ordered:
         shown = f"span {span.start:g}:{span.end:g}"
         if span.end <= span.start:

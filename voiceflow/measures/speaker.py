@@ -30,17 +30,22 @@ class SpeakerLikeness:
             self._encoder = VoiceEncoder("cpu", verbose=False)
         self._normalise = normalize_volume
 
-    def of_span(self, wave: np.ndarray, original: np.ndarray, start: float, end: float) -> float:
+    def of_span(
+        self, wave: np.ndarray, original: np.ndarray, start: float, end: float
+    ) -> float | None:
         """Cosine between a span of a wave and the rest of the original recording.
 
         wave, original: (n,) float mono at 16 kHz; start, end: seconds. A span is too short to be
-        known by itself: 1.6 s around its middle are taken, and those are left out of the rest.
+        known by itself: 1.6 s around its middle are taken, and those are left out of the rest. None
+        where nothing is left.
         """
         n = min(len(wave), len(original))
         length = min(round(WINDOW_SECONDS * SAMPLE_RATE), n)
         middle = round((start + end) / 2 * SAMPLE_RATE)
         first = min(max(middle - length // 2, 0), n - length)
         rest = np.concatenate([original[:first], original[first + length :]])
+        if not rest.any() or not wave[first : first + length].any():
+            return None
         return self.between(wave[first : first + length], rest)
 
     def between(self, a: np.ndarray, b: np.ndarray) -> float:

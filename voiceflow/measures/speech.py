@@ -33,11 +33,12 @@ class Heard:
     """One sound of one transcript.
 
     matched: whether the right transcript has a higher score than all others; margin: by how many
-    nats per frame it leads the best of them; errors, words: of the recogniser.
+    nats per frame it leads the best of them, None where one of the two does not fit at all;
+    errors, words: of the recogniser.
     """
 
     matched: bool
-    margin: float
+    margin: float | None
     errors: int
     words: int
     hypothesis: str
@@ -95,8 +96,8 @@ class Listener:
         best = max(self.aligner.score(wave, list(words)) for words in rivals)
         hypothesis = self.recogniser.recognise(wave)
         errors, words = word_errors(text, hypothesis)
-        margin = right - best if np.isfinite(best) else float("inf")
-        return Heard(right > best, float(margin), errors, words, hypothesis)
+        margin = float(right - best) if np.isfinite(right) and np.isfinite(best) else None
+        return Heard(right > best, margin, errors, words, hypothesis)
 
 
 def speech_row(way: str, heard: Sequence[Heard], speakers: Sequence[str]) -> SpeechRow:
