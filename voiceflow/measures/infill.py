@@ -24,7 +24,7 @@ from voiceflow.files import write_json
 from voiceflow.generation.sample import sample
 from voiceflow.generation.spans import Span
 from voiceflow.measures.bootstrap import bootstrap_interval
-from voiceflow.measures.speaker import SpeakerLikeness, speaker_likeness
+from voiceflow.measures.speaker import INSTALL, SpeakerLikeness, speaker_likeness
 from voiceflow.measures.spectral import (
     TrainingMeans,
     interpolate,
@@ -298,6 +298,8 @@ def measure_infill(
         f"({min(seconds):.2f} to {max(seconds):.2f}), unheard; {len(left_out)} left out"
     )
     print(HEADER, *rows, *left_out, sep="\n")
+    if likeness is None:
+        print(f"the likeness of voices was not measured: {INSTALL}")
     for way, (value, low, high) in gains.items():
         print(
             f"{way}: log-mel error {100 * value:.1f} % below interpolation "
