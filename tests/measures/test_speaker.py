@@ -26,7 +26,7 @@ class Remembering(SpeakerLikeness):
         return 0.5
 
 
-@given(st.integers(WINDOW + 1, 6 * SAMPLE_RATE), st.floats(0, 1), st.floats(0.02, 1.5))
+@given(st.integers(WINDOW + 2, 6 * SAMPLE_RATE), st.floats(0, 1), st.floats(0.02, 1.5))
 def test_the_window_around_the_span_is_left_out_of_the_rest(
     n: int, place: float, seconds: float
 ) -> None:
@@ -79,3 +79,10 @@ def test_speakers_are_told_apart(test_clean: list[Utterance]) -> None:
     assert alike > likeness.between(one, other) + 0.1
     assert likeness.between(0.5 * one, same) == pytest.approx(alike, abs=0.02)
     assert likeness.of_span(one, one, 1.5, 2.0) > likeness.of_span(other, one, 1.5, 2.0)
+
+
+def test_where_nothing_is_left_of_the_recording_there_is_no_likeness() -> None:
+    likeness = object.__new__(Remembering)
+    sound = np.ones(WINDOW)
+    assert likeness.of_span(sound, sound, 0.5, 0.9) is None
+    assert likeness.of_span(np.zeros(3 * WINDOW), np.ones(3 * WINDOW), 2.0, 2.5) is None
