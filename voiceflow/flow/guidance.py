@@ -1,13 +1,131 @@
-"""Classifier-free guidance of a velocity field."""
+"""Classifier-free guidance of a velocity field (Ho and Salimans 2022; Le et al. 2023, eq. 6)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import torch
 from torch import Tensor
+
+from voiceflow.flow.path import check_pair, expand_right
+
+Conditions = tuple[Tensor, ...]
+"""What a network is told beside t and x: tensors (B, ...) each"""
+
+Conditioned = Callable[..., Tensor]
+"""(t (B,), x (B, ...), *conditions) -> v (B, ...)"""
+
+Combine = Callable[[Sequence[Tensor]], Tensor]
+"""The velocities of the branches, the fully conditional first -> the guided velocity"""
 
 
 def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
     """(1 + a) v(cond) - a v(uncond) with a = `guidance` (Le et al. 2023, eq. 6).
 
-    The tutorials' form (1 - w) v(uncond) + w v(cond) has w = 1 + a.
+    0 is the conditional, -1 the unconditional model. The other common form, `guide_by_scale`, has
+    w = 1 + a.
     """
     return (1 + guidance) * conditional - guidance * unconditional
+
+
+def guide_by_scale(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """(1 - w) v(uncond) + w v(cond) with w = `scale`, as the tutorials and image models have it.
+
+    1 is the conditional, 0 the unconditional model. The other common form, `guide`, has a = w - 1.
+    """
+    return (1 - scale) * unconditional + scale * conditional
+
+
+def guide_apart(
+    full: Tensor, audio_only: Tensor, unconditional: Tensor, audio: float, text: float
+) -> Tensor:
+    """v(audio, text) + a_text (v(audio, text) - v(audio)) + a_audio (v(audio) - v(nothing)).
+
+    Separate strengths for the text given the audio context, and for the audio context (Brooks et
+    al. 2023, eq. 3, has scales of 1 + these). With a_text = a_audio = a it is `guide`'s form with
+    that a.
+    """
+    return full + text * (full - audio_only) + audio * (audio_only - unconditional)
+
+
+def rescale(
+    guided: Tensor, conditional: Tensor, amount: float, mask: Tensor | None = None
+) -> Tensor:
+    """Bring the guided velocity's deviation back to the conditional's (Lin et al. 2024, eq. 15-16).
+
+    amount 0 leaves `guided` (B, ...), 1 gives it the deviation of `conditional` (B, ...), taken for
+    each item over all its elements, or those that `mask` (any first axes) has.
+    """
+    if not 0 <= amount <= 1:
+        raise ValueError(f"the amount of rescaling must lie in [0, 1], found {amount}")
+    check_pair(guided, conditional)
+    wanted, found = _deviation(conditional, mask), _deviation(guided, mask)
+    factor = torch.where(found > 0, wanted / found.clamp_min(1e-12), torch.ones_like(found))
+    return expand_right(1 + amount * (factor - 1), guided) * guided
+
+
+def _deviation(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Standard deviation (B,) over an item's elements."""
+    weight = torch.ones_like(x) if mask is None else expand_right(mask, x).expand_as(x).to(x.dtype)
+    x, weight = x.flatten(1), weight.flatten(1)
+    count = weight.sum(1, keepdim=True).clamp_min(1)
+    mean = (weight * x).sum(1, keepdim=True) / count
+    return ((weight * (x - mean).square()).sum(1) / count.squeeze(1)).sqrt()
+
+
+def constant(strength: float) -> Combine:
+    """`guide` with one strength, for two branches: conditional, unconditional."""
+    return lambda v: guide(v[0], v[1], strength)
+
+
+def apart(audio: float, text: float) -> Combine:
+    """`guide_apart`, for three branches: full, audio only, unconditional."""
+    return lambda v: guide_apart(v[0], v[1], v[2], audio, text)
+
+
+def rescaled(combine: Combine, amount: float, mask: Tensor | None = None) -> Combine:
+    """Another way of combining, with its deviation brought back by `rescale`."""
+    return lambda v: rescale(combine(v), v[0], amount, mask)
+
+
+class Guided:
+    """A guided velocity (t (), x (B, ...)) -> (B, ...): all branches in one batched pass.
+
+    branches: the conditions of each branch, the fully conditional first. Outside `interval` of t
+    the first branch runs alone, without guidance (Kynkäänniemi et al. 2024). `passes` counts the
+    branches that were run. Raises ValueError when the branches' conditions do not fit.
+    """
+
+    def __init__(
+        self,
+        network: Conditioned,
+        branches: Sequence[Conditions],
+        combine: Combine,
+        interval: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        if len(branches) < 2:
+            raise ValueError(f"guidance needs two branches or more, found {len(branches)}")
+        shapes = [[tuple(c.shape) for c in branch] for branch in branches]
+        if any(found != shapes[0] for found in shapes):
+            raise ValueError(f"the branches' conditions must have the same shapes, found {shapes}")
+        if not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError(f"the interval must lie in [0, 1] and not fall, found {interval}")
+        self.network = network
+        self.alone = branches[0]
+        self.together = tuple(torch.cat(parts) for parts in zip(*branches, strict=True))
+        self.count = len(branches)
+        self.combine = combine
+        self.interval = interval
+        self.passes = 0
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        """The guided velocity at x (B, ...), t () or (B,)."""
+        first, last = self.interval
+        inside = (first, last) == (0, 1) or (first <= float(t.min()) and float(t.max()) <= last)
+        copies = self.count if inside else 1
+        self.passes += copies
+        times = t.expand(len(x)).repeat(copies)
+        if not inside:
+            return self.network(times, x, *self.alone)
+        said = self.network(times, x.repeat(copies, *(1 for _ in x.shape[1:])), *self.together)
+        return self.combine(said.chunk(copies))

@@ -1,74 +1,231 @@
-"""Solving dx/dt = v(t, x) from noise at t = 0 to data at t = 1."""
+"""Solving dx/dt = v(t, x) from noise at t = 0 to data at t = 1, or back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-SOLVERS = ("euler", "midpoint")
+from voiceflow.flow.path import Field, Path, check_pair, expand_right
+from voiceflow.flow.times import check_grid, make_grid
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""(t (), x (B, ...)) -> v (B, ...)"""
+SOLVERS = ("euler", "midpoint", "heun", "rk4", "dopri5", "adams_bashforth", "dpm_multistep")
+"""Orders 1, 2, 2, 4, 5 (adaptive), 2 and 2; the last two ask for one evaluation a step."""
+
+_THROUGH_TORCHDIFFEQ = {
+    "euler": "euler",
+    "midpoint": "midpoint",
+    "heun": "heun2",
+    "rk4": "rk4",
+    "dopri5": "dopri5",
+}
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Where a solve ended, and what it cost."""
+    """Where a solve ended, and what it cost.
+
+    x: (B, ...); nfe: evaluations of the velocity; passes: samples' worth of network runs per
+    evaluation added up, where the velocity counts them (guidance), else nfe. states:
+    (len(times), B, ...) when they were asked for.
+    """
 
     x: Tensor
     nfe: int
+    passes: int
+    times: Tensor
+    states: Tensor | None = None
 
 
-def solve(velocity: Velocity, x0: Tensor, steps: int, method: str = "midpoint") -> Solution:
-    """Integrate x0 (B, ...) from t = 0 to 1 in `steps` equal steps, in x0's precision.
+@dataclass(frozen=True)
+class Context:
+    """Elements that are known: held on their path x_t = alpha_t x_1 + sigma_t x_0.
 
-    Raises ValueError for zero steps or an unknown method, FloatingPointError (with the time)
-    when the velocity is not finite.
+    The masked loss leaves the velocity of context untrained, so it is never left to the solver.
+    x0, x1: (B, ...), the sample's own noise and the known data; mask: any first axes of them, True
+    where an element is to be generated.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, found {steps}")
-    if method not in SOLVERS:
-        raise ValueError(f"solver '{method}' is not known: choose one of {', '.join(SOLVERS)}")
-    nfe = 0
 
-    def counted(t: Tensor, x: Tensor) -> Tensor:
-        nonlocal nfe
-        nfe += 1
-        v = velocity(t, x)
-        if not torch.isfinite(v).all():
+    x0: Tensor
+    x1: Tensor
+    mask: Tensor
+    path: Path
+
+    def __post_init__(self) -> None:
+        check_pair(self.x0, self.x1)
+        if self.mask.dtype != torch.bool or self.mask.shape != self.x1.shape[: self.mask.dim()]:
+            raise ValueError(
+                f"the mask must be boolean, of the first axes of {tuple(self.x1.shape)}; found "
+                f"{self.mask.dtype} {tuple(self.mask.shape)}"
+            )
+
+    def on_path(self, t: Tensor, x: Tensor) -> Tensor:
+        """x (B, ...) with the context set to what it is at time t ()."""
+        return torch.where(self._generated, x, self.path.sample(self.x0, self.x1, t))
+
+    def still(self, v: Tensor) -> Tensor:
+        """v (B, ...) with zeros on the context."""
+        return torch.where(self._generated, v, torch.zeros_like(v))
+
+    def finished(self, x: Tensor) -> Tensor:
+        """x (B, ...) with the context's data, exactly."""
+        return torch.where(self._generated, x, self.x1)
+
+    @property
+    def _generated(self) -> Tensor:
+        return expand_right(self.mask, self.x1)
+
+
+class Checked:
+    """A velocity that counts its evaluations, holds the context, and refuses what is not finite."""
+
+    def __init__(self, velocity: Field, context: Context | None = None) -> None:
+        self.nfe = 0
+        self._velocity = velocity
+        self._context = context
+        self._passes_before = getattr(velocity, "passes", None)
+
+    @property
+    def passes(self) -> int:
+        """Network passes since the start."""
+        if self._passes_before is None:
+            return self.nfe
+        return int(self._velocity.passes) - self._passes_before  # type: ignore[attr-defined]
+
+    def __call__(self, t: Tensor, x: Tensor) -> Tensor:
+        """v (B, ...); FloatingPointError names the time where v is not finite."""
+        self.nfe += 1
+        v = self._velocity(t, x if self._context is None else self._context.on_path(t, x))
+        if v.shape != x.shape:
+            raise ValueError(f"the velocity has the shape {tuple(v.shape)}, x {tuple(x.shape)}")
+        if self._context is not None:
+            v = self._context.still(v)
+        if not bool(torch.isfinite(v).all()):
             raise FloatingPointError(f"the velocity is not finite at t = {float(t):.4f}")
         return v
 
-    grid = torch.linspace(0, 1, steps + 1, device=x0.device, dtype=x0.dtype)
-    x = odeint(counted, x0, grid, method=method)[-1]
-    return Solution(x, nfe)
 
-
-def solve_clamped(
-    velocity: Velocity,
-    x0: Tensor,
-    x1: Tensor,
-    mask: Tensor,
-    path_sample: Callable[[Tensor, Tensor, Tensor], Tensor],
-    steps: int,
+def solve(
+    velocity: Field,
+    x: Tensor,
+    steps: int | Tensor = 32,
     method: str = "midpoint",
+    *,
+    path: Path | None = None,
+    context: Context | None = None,
+    reverse: bool = False,
+    keep_states: bool = False,
+    tolerance: float = 1e-5,
 ) -> Solution:
-    """Solve where `mask` (B, T) is True; elsewhere x_t is held on its known path.
+    """Integrate x (B, ...) in its own precision: from noise to data, or in reverse.
 
-    The masked loss leaves the velocity of context frames untrained, so at every evaluation they
-    are set to path_sample(x0, x1, t), from their known x1 (B, T, M) and the sample's own x0
-    (B, T, M). At the end they are x1 exactly.
+    `steps` is a number of equal steps over the path's times (0 to 1 without a path) or a grid of
+    increasing times (`make_grid`). dopri5 takes the steps that `tolerance` (relative and absolute)
+    asks for, and the grid is where states are kept. dpm_multistep needs the path, whose half log
+    SNR it steps in. With a context only the masked elements are integrated, and the context ends as
+    its data. Raises ValueError for no steps, a bad grid, an unknown method or shapes that do not
+    fit, FloatingPointError (with the time) when the velocity is not finite.
     """
-    generated = mask.unsqueeze(-1)
+    if method not in SOLVERS:
+        raise ValueError(f"solver '{method}' is not known: choose one of {', '.join(SOLVERS)}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must be of a floating type, found {x.dtype}")
+    if context is not None:
+        check_pair(context.x1, x)
+    grid = as_grid(steps, x, path)
+    if reverse:
+        grid = grid.flip(0)
+    field = Checked(velocity, context)
+    if method == "adams_bashforth":
+        states = _last_or_all(_adams_bashforth(field, x, grid), keep_states)
+    elif method == "dpm_multistep":
+        if path is None or reverse:
+            raise ValueError("dpm_multistep needs the path, and runs from noise to data alone")
+        states = _last_or_all(_dpm_multistep(field, x, grid, path), keep_states)
+    else:
+        states = _through_torchdiffeq(field, x, grid, method, tolerance, keep_states)
+    if context is not None:
+        states[-1] = context.finished(states[-1])
+    kept = torch.stack(states) if keep_states else None
+    return Solution(states[-1], field.nfe, field.passes, grid, kept)
 
-    def clamped(t: Tensor, x: Tensor) -> Tensor:
-        x = torch.where(generated, x, path_sample(x0, x1, t))
-        v = velocity(t, x)
-        return torch.where(generated, v, torch.zeros_like(v))
 
-    solution = solve(clamped, x0, steps, method)
-    return Solution(torch.where(generated, solution.x, x1), solution.nfe)
+def as_grid(steps: int | Tensor, x: Tensor, path: Path | None = None) -> Tensor:
+    """The grid that `steps` stands for, beside x: equal steps over the path's times, or itself."""
+    if isinstance(steps, Tensor):
+        return check_grid(steps).to(x)
+    within = (0.0, 1.0) if path is None else path.times
+    return make_grid(steps, within=within, device=x.device, dtype=x.dtype)
+
+
+def _last_or_all(states: Iterator[Tensor], keep_all: bool) -> list[Tensor]:
+    if keep_all:
+        return list(states)
+    last = None
+    for last in states:  # noqa: B007
+        pass
+    assert last is not None
+    return [last]
+
+
+def _through_torchdiffeq(
+    field: Field, x: Tensor, grid: Tensor, method: str, tolerance: float, keep_all: bool
+) -> list[Tensor]:
+    if method == "dopri5":
+        wanted = grid if keep_all else grid[[0, -1]]
+        # The default takes time in float64, which some accelerators do not have.
+        states = odeint(
+            field, x, wanted, method=method, rtol=tolerance, atol=tolerance,
+            options={"dtype": x.dtype},
+        )  # fmt: skip
+        return list(states)
+    if keep_all:
+        return list(odeint(field, x, grid, method=_THROUGH_TORCHDIFFEQ[method]))
+    for ends in grid.unfold(0, 2, 1):  # step by step: torchdiffeq keeps the states of a whole grid
+        x = odeint(field, x, ends, method=_THROUGH_TORCHDIFFEQ[method])[-1]
+    return [x]
+
+
+def _adams_bashforth(field: Field, x: Tensor, grid: Tensor) -> Iterator[Tensor]:
+    """Second order on uneven steps; the first step is Euler's.
+
+    x + h ((1 + w / 2) v_n - (w / 2) v_(n-1)) with w = h / h_before (Hairer, Norsett and Wanner
+    1993, section III.5).
+    """
+    yield x
+    before = step_before = None
+    for step, t in zip(grid.diff(), grid, strict=False):
+        v = field(t, x)
+        if before is None or step_before is None:
+            x = x + step * v
+        else:
+            half_ratio = step / (2 * step_before)
+            x = x + step * ((1 + half_ratio) * v - half_ratio * before)
+        before, step_before = v, step
+        yield x
+
+
+def _dpm_multistep(field: Field, x: Tensor, grid: Tensor, path: Path) -> Iterator[Tensor]:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2) on the x_1 that the velocity stands for.
+
+    With x_1 fixed over a step the solution is exact; here it is extrapolated along lambda, the half
+    log SNR. A step from or to an infinite lambda is of first order, as is the first.
+    """
+    yield x
+    before = lambda_step_before = None
+    for s, t in pairwise(grid):
+        x1 = path.convert(field(s, x), x, s, "velocity", "x1")
+        lambda_step = path.half_log_snr(t) - path.half_log_snr(s)
+        guess = x1
+        if before is not None and lambda_step_before is not None:
+            ratio = lambda_step / (2 * lambda_step_before)
+            if bool(torch.isfinite(ratio)):
+                guess = x1 + ratio * (x1 - before)
+        shrink = path.sigma(t) / path.sigma(s)
+        x = shrink * x + (path.alpha(t) - shrink * path.alpha(s)) * guess
+        before, lambda_step_before = x1, lambda_step
+        yield x

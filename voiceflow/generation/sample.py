@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from voiceflow.config import SampleConfig, UserError
 from voiceflow.data.masking import generator_for
-from voiceflow.flow.guidance import guide
+from voiceflow.flow.guidance import Guided, constant
+from voiceflow.flow.path import Field
 from voiceflow.flow.paths import OptimalTransport
-from voiceflow.flow.solvers import SOLVERS, solve_clamped
+from voiceflow.flow.solvers import SOLVERS, Context, solve
 from voiceflow.generation.plan import Plan
 from voiceflow.text.phones import PhoneTable
 
@@ -95,21 +96,19 @@ def _sample_window(
     path = OptimalTransport()
     context, mask, phones = (x.expand(count, *x.shape) for x in (context, mask, phones))
     noise = torch.where(mask.unsqueeze(-1), settings.temperature * noise, noise)
-    guided = settings.guidance != 0
-    branches = 2 if guided else 1
-    all_context = torch.cat([context, torch.zeros_like(context)])[: branches * count]
-    all_phones = torch.cat([phones, torch.zeros_like(phones)])[: branches * count]
-    lengths = torch.full((branches * count,), n_frames)
-    passes = 0
 
-    def velocity(t: Tensor, x: Tensor) -> Tensor:
-        nonlocal passes
-        passes += branches
-        times = t.expand(branches * count)
-        v = network(x.repeat(branches, 1, 1), all_context, all_phones, times, lengths)
-        return guide(v[:count], v[count:], settings.guidance) if guided else v
+    def conditioned(t: Tensor, x: Tensor, context: Tensor, phones: Tensor) -> Tensor:
+        return network(x, context, phones, t, torch.full((len(x),), n_frames))
 
-    solution = solve_clamped(
-        velocity, noise, context, mask, path.sample, settings.steps, settings.solver
-    )
-    return Sampled(solution.x, solution.nfe, passes)
+    def conditional(t: Tensor, x: Tensor) -> Tensor:
+        return conditioned(t.expand(count), x, context, phones)
+
+    velocity: Field = conditional
+    if settings.guidance != 0:
+        nothing = (torch.zeros_like(context), torch.zeros_like(phones))
+        velocity = Guided(conditioned, [(context, phones), nothing], constant(settings.guidance))
+    solution = solve(
+        velocity, noise, settings.steps, settings.solver, path=path,
+        context=Context(noise, context, mask, path),
+    )  # fmt: skip
+    return Sampled(solution.x, solution.nfe, solution.passes)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import DurationConfig, RunConfig, UserError, VelocityConfig
 from voiceflow.data.batching import Batch
-from voiceflow.flow.objective import masked_count, masked_squared_error
+from voiceflow.flow.objective import ConditionalFlowMatching, masked_count
 from voiceflow.flow.paths import OptimalTransport
 from voiceflow.model_folder import build_duration, build_velocity
 from voiceflow.text.phones import PhoneTable
@@ -46,7 +46,7 @@ class VelocityTask:
 
     def __init__(self, config: RunConfig) -> None:
         self.network_config: VelocityConfig = config.model
-        self.path = OptimalTransport(config.task.sigma_min)
+        self.objective = ConditionalFlowMatching(OptimalTransport(config.task.sigma_min))
 
     def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
         """The untrained velocity network."""
@@ -59,10 +59,11 @@ class VelocityTask:
         """
         context = batch.mel.masked_fill(batch.frame_mask.unsqueeze(-1), 0.0)
         context = context.masked_fill(batch.unconditional[:, None, None], 0.0)
-        xt = self.path.sample(batch.noise, batch.mel, batch.t)
-        target = self.path.velocity(batch.noise, batch.mel)
-        vt = network(xt, context, batch.frame_phones, batch.t, batch.frame_lengths)
-        return masked_squared_error(vt, target, batch.frame_mask)
+
+        def velocity(t: Tensor, xt: Tensor) -> Tensor:
+            return network(xt, context, batch.frame_phones, t, batch.frame_lengths)
+
+        return self.objective(velocity, batch.noise, batch.mel, batch.t, batch.frame_mask).total
 
     def count(self, batch: Batch) -> int:
         """Masked frames times bands."""
