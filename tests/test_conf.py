@@ -11,6 +11,7 @@ import yaml
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import (
     RunConfig,
+    ToyConfig,
     TrainConfig,
     UserError,
     as_dict,
@@ -23,7 +24,9 @@ from voiceflow.config import (
 REPOSITORY = Path(__file__).resolve().parents[1]
 WHERE = ["data=x", "out=y"]
 FILES = sorted(conf_folder().glob("*/*.yaml"))
-OPTIONS = [(p.parent.name, p.stem) for p in FILES if p.parent.name != "features"]
+OWN = {"features", "toy"}  # groups that no run is composed of
+OPTIONS = [(p.parent.name, p.stem) for p in FILES if p.parent.name not in OWN]
+TOYS = [p.stem for p in FILES if p.parent.name == "toy"]
 FEATURES = [p.stem for p in FILES if p.parent.name == "features"]
 RECIPES = sorted((REPOSITORY / "recipes").glob("*/*.txt"))
 
@@ -44,6 +47,7 @@ def settings(path: Path) -> list[str]:
 def test_the_files_are_found() -> None:
     assert {group for group, _ in OPTIONS} == {"task", "model", "duration", "train", "sample"}
     assert FEATURES
+    assert TOYS
     assert RECIPES
 
 
@@ -61,6 +65,22 @@ def test_the_values_of_an_option_arrive(group: str, name: str) -> None:
 def test_the_values_of_a_front_end_arrive(name: str) -> None:
     said = values("features", name)
     assert asdict(FeatureSpec.named(name)) == said  # whole: no field is left to a default
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_the_values_of_a_toy_arrive(name: str) -> None:
+    assert as_dict(load_group(ToyConfig, "toy", name)) == {
+        **as_dict(ToyConfig()),
+        **values("toy", name),
+    }
+
+
+def test_a_toy_takes_overrides() -> None:
+    config = load_group(ToyConfig, "toy", "full", ["updates=7", "ways=[reflow]", "std=0.5"])
+    assert (config.updates, config.ways, config.std) == (7, ["reflow"], 0.5)
+    for override, named in (("speed=1", "speed"), ("updates=many", "many"), ("ways=3", "ways")):
+        with pytest.raises(UserError, match=named):
+            load_group(ToyConfig, "toy", "full", [override])
 
 
 def test_the_options_of_the_start() -> None:

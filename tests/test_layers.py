@@ -10,7 +10,7 @@ import pytest
 # From the top down; a module may import its own row and the rows under it.
 ROWS = (
     ("cli", "serving"),
-    ("benchmark",),
+    ("benchmark", "toy"),
     ("training", "voice"),
     ("generation", "measures", "data", "pictures"),
     ("alignment", "vocoders"),

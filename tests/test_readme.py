@@ -81,3 +81,20 @@ def test_a_make_target_exists(target: str) -> None:
 def test_a_wrong_command_does_not_parse(words: list[str]) -> None:
     with pytest.raises(Exception, match=r"[Nn]o such|[Mm]issing"):
         parse(words)
+
+
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCKS = [
+    (path.name, number, block)
+    for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+    for number, block in enumerate(PYTHON_BLOCK.findall(path.read_text(encoding="utf-8")))
+]
+
+
+@pytest.mark.parametrize(("name", "number", "block"), BLOCKS, ids=lambda v: str(v)[:20])
+def test_the_python_of_the_documents_runs(name: str, number: int, block: str) -> None:
+    exec(compile(block, f"{name}, block {number}", "exec"), {})
+
+
+def test_the_documents_python_is_found() -> None:
+    assert "flow.md" in {name for name, _, _ in BLOCKS}

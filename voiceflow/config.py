@@ -99,6 +99,30 @@ class SampleConfig:
 
 
 @dataclass
+class ToyConfig:
+    """What `voiceflow toy` trains on a 2-D mixture of Gaussians, and how it is measured."""
+
+    ways: list[str] = field(default_factory=list)  # rows of the table: names of toy.ways.WAYS
+    modes: int = 11
+    std: float = 1.0
+    radius: float = 10.0
+    width: int = 128
+    layers: int = 4
+    updates: int = 8000
+    batch: int = 1024
+    learning_rate: float = 4e-3
+    ema_decay: float = 0.999
+    coupling_batch: int = 64  # points paired at once by the minibatch coupling
+    couples: int = 100000  # a reflow's, drawn once
+    likelihood_updates: int = 800
+    likelihood_learning_rate: float = 1e-3
+    likelihood_batch: int = 256
+    likelihood_steps: int = 16  # of the midpoint solver that maximum likelihood trains through
+    samples: int = 5000  # of each set that is compared
+    seed: int = 0
+
+
+@dataclass
 class RunConfig:
     """Everything that `voiceflow train` is told."""
 
@@ -173,15 +197,27 @@ def _check(train: TrainConfig) -> None:
         raise UserError(f"train.betas are two numbers, found {list(train.betas)}")
 
 
-def load_group(schema: type[Schema], group: str, name: str) -> Schema:
-    """One file of one group, `conf/<group>/<name>.yaml`, as a `schema` object."""
+def load_group(
+    schema: type[Schema], group: str, name: str, overrides: Sequence[str] = ()
+) -> Schema:
+    """One file of one group, `conf/<group>/<name>.yaml`, as a `schema` object.
+
+    overrides: `key=value` each, put over the file. UserError for an unknown key or a wrong type.
+    """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     path = conf_folder() / group / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise UserError(f"{group} configuration '{name}' does not exist: choose one of {known}")
-    return to_schema(schema, OmegaConf.load(path), str(path))
+    values = OmegaConf.load(path)
+    if overrides:
+        try:
+            values = OmegaConf.merge(values, OmegaConf.from_dotlist(list(overrides)))
+        except (OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"{group}: {str(error).splitlines()[0]}") from error
+    return to_schema(schema, values, f"{group} {name} {' '.join(overrides)}".strip())
 
 
 def as_dict(config: Any) -> dict[str, Any]:

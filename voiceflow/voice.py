@@ -62,7 +62,7 @@ class Generated:
 
     def draw(self, path: Path | str, title: str = "") -> None:
         """Write a PNG of the spectrogram before and after, with phones and spans."""
-        from voiceflow.pictures import infill_picture
+        from voiceflow.pictures.spectrogram import infill_picture
 
         hop = self.features.hop_seconds
         after = _timed(self.plan.phones, self.plan.durations, hop)

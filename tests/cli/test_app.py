@@ -15,6 +15,7 @@ VERBS = [
     "demo",
     "train",
     "doctor",
+    "toy",
     "pack",
     "prepare librispeech",
     "measure alignment",

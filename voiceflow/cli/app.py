@@ -12,7 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 from voiceflow import __version__
-from voiceflow.cli import demo, doctor, infill, measure, pack, prepare, speak, train
+from voiceflow.cli import demo, doctor, infill, measure, pack, prepare, speak, toy, train
 from voiceflow.config import UserError, UserNote
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ app.add_typer(prepare.app, name="prepare")
 app.command("train")(train.train)
 app.command("pack")(pack.pack)
 app.add_typer(measure.app, name="measure")
+app.command("toy")(toy.toy)
 app.command("doctor")(doctor.doctor)
 
 

@@ -19,7 +19,11 @@ GuidanceOption = Annotated[
 ]
 SolverOption = Annotated[
     str | None,
-    typer.Option("--solver", help="midpoint or euler; the voice's own if not given."),
+    typer.Option(
+        "--solver",
+        help="euler, midpoint, heun, rk4, dopri5, adams_bashforth or dpm_multistep; the voice's "
+        "own if not given.",
+    ),
 ]
 PictureOption = Annotated[
     Path | None, typer.Option("--picture", help="A PNG of the spectrogram before and after.")

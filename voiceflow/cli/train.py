@@ -8,6 +8,10 @@ import typer
 from voiceflow.config import UserError
 
 _OVERRIDE = re.compile(r"(?:\+{0,2}[\w./@-]+=.*|~[\w./@-]+(?:=.*)?)", re.DOTALL)
+_EXAMPLES = {
+    "train": "task=velocity data=data/train train.updates=1000",
+    "toy": "updates=4000 seed=1",
+}
 
 
 def train(
@@ -34,11 +38,11 @@ def train(
     main(overrides)
 
 
-def check_overrides(overrides: list[str]) -> None:
+def check_overrides(overrides: list[str], verb: str = "train") -> None:
     """Refuse, with UserError, what is no Hydra override (`key=value`, `+key=value`, `~key`)."""
     for override in overrides:
         if not _OVERRIDE.fullmatch(override):
             raise UserError(
-                f"train takes settings as key=value, found {override!r}; write for example "
-                "task=velocity data=data/train train.updates=1000 (no spaces around the =)"
+                f"{verb} takes settings as key=value, found {override!r}; write for example "
+                f"{_EXAMPLES[verb]} (no spaces around the =)"
             )

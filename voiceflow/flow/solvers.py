@@ -176,18 +176,28 @@ def _through_torchdiffeq(
     field: Field, x: Tensor, grid: Tensor, method: str, tolerance: float, keep_all: bool
 ) -> list[Tensor]:
     if method == "dopri5":
-        wanted = grid if keep_all else grid[[0, -1]]
-        # The default takes time in float64, which some accelerators do not have.
-        states = odeint(
-            field, x, wanted, method=method, rtol=tolerance, atol=tolerance,
-            options={"dtype": x.dtype},
-        )  # fmt: skip
-        return list(states)
+        return _dopri5(field, x, grid if keep_all else grid[[0, -1]], tolerance)
     if keep_all:
         return list(odeint(field, x, grid, method=_THROUGH_TORCHDIFFEQ[method]))
     for ends in grid.unfold(0, 2, 1):  # step by step: torchdiffeq keeps the states of a whole grid
         x = odeint(field, x, ends, method=_THROUGH_TORCHDIFFEQ[method])[-1]
     return [x]
+
+
+def _dopri5(field: Field, x: Tensor, grid: Tensor, tolerance: float) -> list[Tensor]:
+    # By default it takes time in float64, which some accelerators do not have, and looks beyond the
+    # last time, in its steps and in choosing the first of them.
+    first_step = float((grid[-1] - grid[0]).abs()) / 64
+    options = {"dtype": x.dtype, "step_t": grid[-1:], "first_step": first_step}
+    try:
+        return list(
+            odeint(field, x, grid, method="dopri5", rtol=tolerance, atol=tolerance, options=options)
+        )
+    except AssertionError as error:  # a step that got too small, or too many of them
+        raise ArithmeticError(
+            f"dopri5 cannot keep a tolerance of {tolerance:g} in {x.dtype} ({error}); ask for less "
+            "or take a solver of fixed steps"
+        ) from error
 
 
 def _adams_bashforth(field: Field, x: Tensor, grid: Tensor) -> Iterator[Tensor]:

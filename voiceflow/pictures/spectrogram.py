@@ -1,4 +1,4 @@
-"""Every plot, drawn without pyplot so that nothing is kept between two of them."""
+"""Spectrograms before and after, with their phones and spans."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import UserError
-from voiceflow.pictures import _band_of, infill_picture
+from voiceflow.pictures.spectrogram import _band_of, infill_picture
 
 SPEC = FeatureSpec()
 PHONES = [

@@ -1,0 +1,1 @@
+"""Every plot, drawn without pyplot so that nothing is kept between two of them."""
