@@ -145,7 +145,6 @@ def test_an_item_masked_whole_has_no_context_and_one_masked_nowhere_is_its_data(
     assert torch.equal(found, wanted)
 
 
-# FAILS: the states before the last hold the start's values on context, not the path's.
 @every_sampler
 def test_kept_states_have_the_context_on_its_path(sampler: str) -> None:
     x0, x1, mask, path = drawn(1), drawn(2), spans(), PATHS[0]
@@ -215,7 +214,6 @@ REFUSED: list[Callable[[Tensor], Tensor]] = [
 ]
 
 
-# FAILS for the random walk, which does not look: a RuntimeError of torch's, or another complaint.
 @every_sampler
 @pytest.mark.parametrize("other", REFUSED, ids=["frames", "items", "bands"])
 def test_a_context_of_another_shape_than_x_is_refused(

@@ -347,7 +347,6 @@ def test_each_item_may_have_its_own_weights() -> None:
 
 
 def test_draws_and_covariance_where_each_item_has_its_own_weights() -> None:
-    # BUG 3 (reported): the items' draws share their noise, and covariance raises RuntimeError.
     mixture = GaussianMixture(MEANS[:1].repeat(3, 1), STD[:1].repeat(3, 1), WEIGHTS.expand(2, 3))
     first, second = (mixture.sample(5_000, seeded()) - MEANS[0]).unbind(0)
     assert_mean(first * second, 0.0)
@@ -363,7 +362,6 @@ def test_draws_and_covariance_where_each_item_has_its_own_weights() -> None:
         ({"std": torch.tensor([1.0, -1.0, 1.0])}, "deviations must be positive, found -1"),
         ({"std": float("nan")}, "deviations must be positive"),
         ({"std": torch.ones(3, 2, 1)}, "std must be a number"),
-        # BUG 2 (reported): torch's own RuntimeError instead.
         ({"std": torch.ones(2)}, "std must be a number"),
         ({"std": torch.ones(3, 4)}, "std must be a number"),
         ({"weights": torch.ones(2)}, r"weights must be \(3,\) or \(B, 3\), found \(2,\)"),

@@ -207,7 +207,6 @@ def test_constant_velocities_have_no_deviation_to_bring_back() -> None:
 
 @pytest.mark.parametrize("value", [0.1, 0.3, 7.7])
 def test_a_constant_that_rounds_is_still_constant(value: float) -> None:
-    # BUG 4 (reported): the deviation is of the order of rounding, not 0, and is divided by.
     varied = torch.randn(1, 7, generator=seeded())
     still = torch.full((1, 7), value)
     torch.testing.assert_close(rescale(still, varied, 1.0), still)
@@ -312,14 +311,12 @@ def test_the_interval_of_everything_and_of_one_time() -> None:
 
 
 def test_the_interval_has_both_its_ends_in_float32() -> None:
-    # BUG 5 (reported): float32's 0.8 is above, its 0.7 below float64's.
     for first, last, inside in ((0.2, 0.8, 7), (0.7, 0.9, 3)):
         guided = Guided(Toy(), [(ONE,), (ALL,)], constant(0.7), (first, last))
         assert solve(guided, X0, 10, "euler").passes == 10 + inside
 
 
 def test_the_interval_is_each_items_own() -> None:
-    # BUG 6 (reported): one item outside takes the guidance from all the others.
     t = torch.linspace(0, 1, 24)
     found = Guided(Toy(), [(ONE,), (ALL,)], constant(0.7), (0.25, 0.75))(t, X0)
     conditional, other = (Toy()(t, X0, weights) for weights in (ONE, ALL))

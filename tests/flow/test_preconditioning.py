@@ -142,8 +142,6 @@ def test_scales_are_finite_at_both_ends_in_float32(name: str) -> None:
         assert torch.isfinite(found).all(), scale
 
 
-# FAILS for the polynomial path, a bug reported: out(0) is 0, so the weight is infinite there, and
-# the loss of an item with t = 0 (which draw_times may draw) is 0 * inf.
 @every_path
 def test_the_weight_is_finite_at_both_ends_in_float32(name: str) -> None:
     assert torch.isfinite(Preconditioning(ALL[name], 0.5).weight(torch.tensor([0.0, 1.0]))).all()

@@ -181,23 +181,21 @@ def test_a_step_that_is_no_contraction_is_refused(rate: float) -> None:
 
 def test_the_item_that_is_steep_is_named() -> None:
     x = torch.tensor([[0.1], [2.0], [0.2]], dtype=torch.float64)
-    with pytest.raises(NotContractive, match="Lipschitz constant is 2 at item 1"):
+    with pytest.raises(NotContractive, match="Lipschitz constant is 2 or more at item 1"):
         ResidualFlow(lambda t, x: x * x / 2, 1).forward(x)
 
 
-# FAILS for 8 in float32 and for -400: the iteration overflows before its 200 are over, and the
-# FloatingPointError of Checked comes out, not the NotContractive that is promised.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rate", [4.0, -4.4, 8.0, -400.0])
 def test_a_step_that_cannot_be_inverted_is_refused(rate: float, dtype: torch.dtype) -> None:
-    """By the iteration itself, which does not settle; the last step is the first to be inverted."""
-    with pytest.raises(NotContractive, match=r"from t = 0\.7500 to 1\.0000 .* not inverted in 200"):
+    """By the iteration itself, which moves ever more; the last step is the first to be inverted."""
+    with pytest.raises(NotContractive, match=r"from t = 0\.7500 to 1\.0000 .* not a contraction"):
         ResidualFlow(Steep(rate), 4).inverse(drawn(2, 3).to(dtype))
 
 
 def test_an_inverse_found_where_the_chain_is_steep_is_refused() -> None:
     """The iteration settles where it starts; the Jacobian there says that it need not be alone."""
-    with pytest.raises(NotContractive, match="Lipschitz constant is 3 at item 0"):
+    with pytest.raises(NotContractive, match="Lipschitz constant is 3 or more at item 0"):
         ResidualFlow(lambda t, x: torch.sin(3 * x), 1).inverse(torch.zeros(1, 1).double())
 
 
@@ -253,7 +251,6 @@ def test_with_a_mask_it_is_the_divergence_of_what_is_masked(shape: tuple[int, ..
     assert len(directions) == int(chosen.any(0).sum())
 
 
-# FAILS: an IndexError from torch's batched gradient, which wants a direction at least.
 def test_with_nothing_masked_the_divergence_is_none() -> None:
     x, mask = drawn(4, 3), torch.zeros(4, dtype=torch.bool)
     v, found = divergence(lambda x: -x, x, basis(x, mask), mask)

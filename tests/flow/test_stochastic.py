@@ -251,7 +251,6 @@ def test_a_velocity_of_another_shape_is_refused(sampler: str) -> None:
         SAMPLERS[sampler](lambda t, x: x[:1], torch.ones(2, 2), 4)
 
 
-# FAILS for walk and drift, which do not look: a complaint about the grid, of whole numbers too.
 @every_sampler
 @pytest.mark.parametrize("steps", [1, 4])
 def test_whole_numbers_are_not_a_state(sampler: str, steps: int) -> None:

@@ -151,6 +151,5 @@ def test_sliced_wasserstein_needs_as_many_of_each() -> None:
 
 @pytest.mark.parametrize("projections", [0, -1])
 def test_sliced_wasserstein_without_directions_is_refused(projections: int) -> None:
-    # BUG 7 (reported): 0 gives nan, -1 torch's RuntimeError.
     with pytest.raises(ValueError, match=f"{projections}"):
         sliced_wasserstein(torch.zeros(5, 3), torch.zeros(5, 3), projections)

@@ -28,7 +28,11 @@ def minibatch_optimal_transport(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]
     from scipy.optimize import linear_sum_assignment
 
     check_pair(x0, x1)
-    cost = torch.cdist(x1.detach().flatten(1).float(), x0.detach().flatten(1).float()).square()
+    if x1.dim() < 2:
+        raise ValueError(f"x0 and x1 must be (B, ...), found {tuple(x1.shape)}")
+    cost = torch.cdist(
+        x1.detach().flatten(1), x0.detach().flatten(1), compute_mode="donot_use_mm_for_euclid_dist"
+    ).square()
     if not bool(torch.isfinite(cost).all()):
         raise ValueError("noise and data must be finite to be paired, found NaN or infinity")
     _, chosen = linear_sum_assignment(cost.cpu().numpy())

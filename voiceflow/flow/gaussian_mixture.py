@@ -39,21 +39,25 @@ class GaussianMixture:
         if means.dim() < 2:
             raise ValueError(f"means must be (K, ...), found {tuple(means.shape)}")
         deviation = torch.as_tensor(std, dtype=means.dtype, device=means.device)
-        if deviation.dim() not in (0, 1, means.dim()):
-            raise ValueError(f"std must be a number, (K,) or of means' shape, found {std}")
+        if tuple(deviation.shape) not in ((), (len(means),), tuple(means.shape)):
+            raise ValueError(
+                f"std must be a number, ({len(means)},) or {tuple(means.shape)}, found "
+                f"{tuple(deviation.shape)}"
+            )
         if not bool((deviation > 0).all()):
             raise ValueError(f"deviations must be positive, found {float(deviation.min()):g}")
         self.means = means
         self.std = expand_right(deviation, means).expand_as(means)
         if weights is None:
             weights = means.new_ones(len(means))
-        if weights.shape[-1] != len(means) or weights.dim() > 2:
+        if weights.dim() not in (1, 2) or weights.shape[-1] != len(means):
             raise ValueError(
                 f"weights must be ({len(means)},) or (B, {len(means)}), found "
                 f"{tuple(weights.shape)}"
             )
         if not bool((weights >= 0).all()) or not bool((weights.sum(-1) > 0).all()):
             raise ValueError("weights must not be negative, nor all zero")
+        weights = weights.to(means)
         self.weights = weights / weights.sum(-1, keepdim=True)
 
     @classmethod
@@ -77,28 +81,29 @@ class GaussianMixture:
 
     @property
     def mean(self) -> Tensor:
-        """Of the mixture, (...)."""
+        """Of the mixture, (...); (B, ...) where each item has its own weights."""
         return torch.tensordot(self.weights, self.means, 1)
 
     @property
     def covariance(self) -> Tensor:
-        """Of the mixture's flattened elements, (D, D)."""
-        means = self.means.flatten(1) - self.mean.flatten()
-        inner = torch.diag(self.weights @ self.std.flatten(1).square())
-        return inner + torch.einsum("k,ki,kj->ij", self.weights, means, means)
+        """Of the mixture's flattened elements, (D, D); (B, D, D) with weights for each item."""
+        mean = self.mean.flatten(self.weights.dim() - 1)
+        means = self.means.flatten(1) - mean.unsqueeze(-2)
+        inner = torch.diag_embed(self.weights @ self.std.flatten(1).square())
+        return inner + torch.einsum("...k,...ki,...kj->...ij", self.weights, means, means)
 
     def to(self, like: Tensor) -> GaussianMixture:
         """The mixture in the precision and on the device of a tensor."""
         return GaussianMixture(self.means.to(like), self.std.to(like), self.weights.to(like))
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draws (count, ...)."""
+        """Draws (count, ...); (B, count, ...) where each item has its own weights."""
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        means = self.means[chosen]
         noise = torch.randn(
-            (count, *self.means.shape[1:]), generator=generator, dtype=self.means.dtype,
-            device=self.means.device,
-        )  # fmt: skip
-        return self.means[chosen] + self.std[chosen] * noise
+            means.shape, generator=generator, dtype=means.dtype, device=means.device
+        )
+        return means + self.std[chosen] * noise
 
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log density (B,) at x (B, ...)."""

@@ -60,7 +60,10 @@ def rescale(
         raise ValueError(f"the amount of rescaling must lie in [0, 1], found {amount}")
     check_pair(guided, conditional)
     wanted, found = _deviation(conditional, mask), _deviation(guided, mask)
-    factor = torch.where(found > 0, wanted / found.clamp_min(1e-12), torch.ones_like(found))
+    # What rounding leaves of a constant field is no deviation.
+    rounding = 8 * torch.finfo(guided.dtype).eps * guided.detach().flatten(1).abs().amax(1)
+    varies = found > rounding
+    factor = torch.where(varies, wanted / torch.where(varies, found, 1.0), 1.0)
     return expand_right(1 + amount * (factor - 1), guided) * guided
 
 
@@ -92,8 +95,9 @@ class Guided:
     """A guided velocity (t (), x (B, ...)) -> (B, ...): all branches in one batched pass.
 
     branches: the conditions of each branch, the fully conditional first. Outside `interval` of t
-    the first branch runs alone, without guidance (Kynkäänniemi et al. 2024). `passes` counts the
-    branches that were run. Raises ValueError when the branches' conditions do not fit.
+    the first branch runs alone, without guidance (Kynkäänniemi et al. 2024); where items have times
+    of their own, each goes by its own. `passes` counts the branches that were run. Raises
+    ValueError when the branches' conditions do not fit.
     """
 
     def __init__(
@@ -120,12 +124,17 @@ class Guided:
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         """The guided velocity at x (B, ...), t () or (B,)."""
-        first, last = self.interval
-        inside = (first, last) == (0, 1) or (first <= float(t.min()) and float(t.max()) <= last)
-        copies = self.count if inside else 1
-        self.passes += copies
-        times = t.expand(len(x)).repeat(copies)
-        if not inside:
+        times = t.expand(len(x))
+        inside = None if self.interval == (0, 1) else self._inside(times)
+        if inside is not None and not bool(inside.any()):
+            self.passes += 1
             return self.network(times, x, *self.alone)
-        said = self.network(times, x.repeat(copies, *(1 for _ in x.shape[1:])), *self.together)
-        return self.combine(said.chunk(copies))
+        self.passes += self.count
+        copies = x.repeat(self.count, *(1 for _ in x.shape[1:]))
+        said = self.network(times.repeat(self.count), copies, *self.together).chunk(self.count)
+        guided = self.combine(said)
+        return guided if inside is None else torch.where(expand_right(inside, x), guided, said[0])
+
+    def _inside(self, times: Tensor) -> Tensor:
+        first, last = (times.new_tensor(end) for end in self.interval)  # in the times' precision
+        return (first <= times) & (times <= last)

@@ -31,13 +31,10 @@ def value_and_rows(
         if not (create_graph and x.requires_grad):
             x = x.detach().requires_grad_()
         v = field(x)
-        if not v.requires_grad:  # does not depend on x
-            return v, torch.zeros(len(directions), *x.shape, dtype=v.dtype, device=v.device)
-        rows = [
-            _rows(v, x, part.expand(len(part), *x.shape), create_graph)
-            for part in directions.split(_AT_ONCE)
-        ]
-    found = torch.cat(rows)
+        found = x.new_zeros(len(directions), *x.shape)
+        if v.requires_grad and len(directions):  # else it does not depend on x, or none is asked
+            parts = directions.expand_as(found).split(_AT_ONCE)
+            found = torch.cat([_rows(v, x, part, create_graph) for part in parts])
     return (v, found) if create_graph else (v.detach(), found.detach())
 
 

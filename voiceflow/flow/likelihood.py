@@ -34,8 +34,8 @@ class Likelihood:
 
     @property
     def bits_per_dimension(self) -> Tensor:
-        """-log2 p over the number of elements, (B,)."""
-        return -self.nats / (math.log(2) * self.elements)
+        """-log2 p over the number of elements, (B,); 0 for an item of none."""
+        return -self.nats / (math.log(2) * self.elements.clamp_min(1))
 
 
 def log_likelihood(

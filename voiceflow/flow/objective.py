@@ -53,12 +53,13 @@ def masked_squared_error(
     """
     check_pair(target, prediction)
     precision = torch.promote_types(prediction.dtype, torch.float32)
-    error = (prediction.to(precision) - target.to(precision)).square()
-    if weight is not None:
-        error = error * expand_right(weight, error)
+    error = prediction.to(precision) - target.to(precision)
     if mask is not None:
-        error = error * expand_right(mask, error)
-    return error.sum()
+        error = error.masked_fill(~expand_right(mask, error), 0)
+    squared = error.square()
+    if weight is not None:
+        squared = squared * expand_right(weight, squared)
+    return squared.sum()
 
 
 def masked_count(mask: Tensor, width: int) -> int:
@@ -119,6 +120,6 @@ class ConditionalFlowMatching:
         target = self.path.quantity(self.measured, x0, x1, t)
         weight = None if self.weight is None else self.weight(t)
         total = masked_squared_error(said, target, mask, weight)
-        counted = torch.ones_like(t) if mask is None else mask
+        counted = torch.ones(len(x1), dtype=torch.bool, device=x1.device) if mask is None else mask
         count = counted.sum() * (x1.numel() // counted.numel())
         return Loss(total, count)

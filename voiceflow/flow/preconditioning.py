@@ -8,6 +8,8 @@ from torch import Tensor
 
 from voiceflow.flow.path import Field, Path, expand_right
 
+_SMALLEST_OUT = 1e-3  # in deviations of the data
+
 
 @dataclass(frozen=True)
 class Preconditioning:
@@ -21,6 +23,10 @@ class Preconditioning:
 
     path: Path
     data_std: float
+
+    def __post_init__(self) -> None:
+        if not self.data_std > 0:
+            raise ValueError(f"data_std must be above 0, found {self.data_std}")
 
     def variance(self, t: Tensor) -> Tensor:
         """Of x_t, for data N(0, data_std^2)."""
@@ -43,8 +49,11 @@ class Preconditioning:
         return self.data_std * across.abs() * self.into(t)
 
     def weight(self, t: Tensor) -> Tensor:
-        """1 / out^2: the weight by time (B,) of the velocity's squared error."""
-        return self.out(t).square().reciprocal()
+        """1 / out^2: the weight by time (B,) of the velocity's squared error.
+
+        Where out is 0 (polynomial paths, at t = 0) it stops growing.
+        """
+        return self.out(t).clamp_min(_SMALLEST_OUT * self.data_std).square().reciprocal()
 
     def velocity(self, network: Field, t: Tensor, x: Tensor) -> Tensor:
         """The velocity (B, ...) that the network's output stands for; t (B,), x (B, ...)."""

@@ -86,28 +86,36 @@ class ResidualFlow:
         """v at x, and log |det| (B,) of the step from s to t there."""
         v, rows = jacobian(lambda place: field(s, place), x)
         grown = (t - s) * rows
-        factor = torch.linalg.matrix_norm(grown, ord=2)
-        if not bool((factor < 1).all()):
-            item = int(factor.argmax())
-            raise NotContractive(
-                f"the step from t = {float(s):.4f} to {float(t):.4f} is not a contraction: its "
-                f"length times the velocity's Lipschitz constant is {float(factor[item]):.3g} at "
-                f"item {item} and must be below 1; take more steps"
-            )
+        self._refuse(s, t, torch.linalg.matrix_norm(grown, ord=2))
         unit = torch.eye(grown.shape[-1], dtype=x.dtype, device=x.device)
         return v, torch.linalg.slogdet(unit + grown)[1]
 
     def _invert(self, field: Field, s: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """The x with x + (t - s) v(s, x) = y."""
-        x, change = y, float("inf")
+        """The x with x + (t - s) v(s, x) = y; each iteration must move each item less."""
+        enough = self.tolerance * max(1.0, float(y.abs().max()))
+        x, before = y, None
         for _ in range(self.most_iterations):
             following = y - (t - s) * field(s, x)
-            change = float((following - x).abs().max())
+            moved = (following - x).flatten(1).square().mean(1).sqrt()
             x = following
-            if change <= self.tolerance * max(1.0, float(y.abs().max())):
+            if float(moved.max()) <= enough:
                 return x
+            if before is not None:
+                self._refuse(s, t, torch.where(moved > enough, moved / before, 0.0))
+            before = moved
         raise NotContractive(
             f"the step from t = {float(s):.4f} to {float(t):.4f} was not inverted in "
-            f"{self.most_iterations} iterations (the last moved by {change:.3g}): its length times "
-            f"the velocity's Lipschitz constant is not below 1; take more steps"
+            f"{self.most_iterations} iterations (the last moved by {float(moved.max()):.3g}); take "
+            f"more steps"
+        )
+
+    def _refuse(self, s: Tensor, t: Tensor, factor: Tensor) -> None:
+        """NotContractive when a factor (B,), of how places come together, is 1 or more."""
+        if bool((factor < 1).all()):
+            return
+        item = int(factor.argmax())
+        raise NotContractive(
+            f"the step from t = {float(s):.4f} to {float(t):.4f} is not a contraction: its length "
+            f"times the velocity's Lipschitz constant is {float(factor[item]):.3g} or more at item "
+            f"{item} and must be below 1; take more steps"
         )

@@ -16,6 +16,7 @@ from voiceflow.flow.times import check_grid, make_grid
 SOLVERS = ("euler", "midpoint", "heun", "rk4", "dopri5", "adams_bashforth", "dpm_multistep")
 """Orders 1, 2, 2, 4, 5 (adaptive), 2 and 2; the last two ask for one evaluation a step."""
 
+_MOST_STEPS = 10_000  # of dopri5 between two times
 _THROUGH_TORCHDIFFEQ = {
     "euler": "euler",
     "midpoint": "midpoint",
@@ -132,10 +133,7 @@ def solve(
     """
     if method not in SOLVERS:
         raise ValueError(f"solver '{method}' is not known: choose one of {', '.join(SOLVERS)}")
-    if not x.is_floating_point():
-        raise ValueError(f"x must be of a floating type, found {x.dtype}")
-    if context is not None:
-        check_pair(context.x1, x)
+    check_start(x, context)
     grid = as_grid(steps, x, path)
     if reverse:
         grid = grid.flip(0)
@@ -149,9 +147,19 @@ def solve(
     else:
         states = _through_torchdiffeq(field, x, grid, method, tolerance, keep_states)
     if context is not None:
-        states[-1] = context.finished(states[-1])
+        # What a solver left on the context is the start's; all states but the last are on the path.
+        on_path = [context.on_path(t, s) for t, s in zip(grid, states[:-1], strict=False)]
+        states = [*on_path, context.finished(states[-1])]
     kept = torch.stack(states) if keep_states else None
     return Solution(states[-1], field.nfe, field.passes, grid, kept)
+
+
+def check_start(x: Tensor, context: Context | None) -> None:
+    """ValueError unless x is of a floating type and of the context's shape."""
+    if not x.is_floating_point():
+        raise ValueError(f"x must be of a floating type, found {x.dtype}")
+    if context is not None:
+        check_pair(context.x1, x)
 
 
 def as_grid(steps: int | Tensor, x: Tensor, path: Path | None = None) -> Tensor:
@@ -188,7 +196,12 @@ def _dopri5(field: Field, x: Tensor, grid: Tensor, tolerance: float) -> list[Ten
     # By default it takes time in float64, which some accelerators do not have, and looks beyond the
     # last time, in its steps and in choosing the first of them.
     first_step = float((grid[-1] - grid[0]).abs()) / 64
-    options = {"dtype": x.dtype, "step_t": grid[-1:], "first_step": first_step}
+    options = {
+        "dtype": x.dtype,
+        "step_t": grid[-1:],
+        "first_step": first_step,
+        "max_num_steps": _MOST_STEPS,
+    }
     try:
         return list(
             odeint(field, x, grid, method="dopri5", rtol=tolerance, atol=tolerance, options=options)
@@ -223,7 +236,8 @@ def _dpm_multistep(field: Field, x: Tensor, grid: Tensor, path: Path) -> Iterato
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2) on the x_1 that the velocity stands for.
 
     With x_1 fixed over a step the solution is exact; here it is extrapolated along lambda, the half
-    log SNR. A step from or to an infinite lambda is of first order, as is the first.
+    log SNR. The first step is of first order, and so are those that leap more than twice as far as
+    the one before: towards the data lambda may grow without bound.
     """
     yield x
     before = lambda_step_before = None
@@ -233,7 +247,7 @@ def _dpm_multistep(field: Field, x: Tensor, grid: Tensor, path: Path) -> Iterato
         guess = x1
         if before is not None and lambda_step_before is not None:
             ratio = lambda_step / (2 * lambda_step_before)
-            if bool(torch.isfinite(ratio)):
+            if bool(ratio <= 1):
                 guess = x1 + ratio * (x1 - before)
         shrink = path.sigma(t) / path.sigma(s)
         x = shrink * x + (path.alpha(t) - shrink * path.alpha(s)) * guess

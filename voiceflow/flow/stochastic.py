@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from voiceflow.flow.path import Field, Path
-from voiceflow.flow.solvers import Checked, Context, Solution, as_grid
+from voiceflow.flow.solvers import Checked, Context, Solution, as_grid, check_start
 
 NoiseLevel = Callable[[Tensor], Tensor]
 """t () -> g(t) (), how much noise is added: a standard deviation per square root of time"""
@@ -33,8 +33,9 @@ def solve_stochastic(
 
     The score comes from the velocity through the path; for any g >= 0 the marginals are the flow's
     (Song et al. 2021, eq. 13; Ma et al. 2024, eq. 6). `noise_level` is g, sigma_t if not given; 0
-    is Euler's method. Noise is added after every step but not on the context. Raises as `solve`.
+    is Euler's method. Raises as `solve`.
     """
+    check_start(x, context)
     grid = as_grid(steps, x, path)
     field = Checked(velocity, context)
     noise_level = noise_level or path.sigma
@@ -43,13 +44,10 @@ def solve_stochastic(
         yield x
         for s, t in pairwise(grid):
             v = field(s, x)
-            here = x if context is None else context.on_path(s, x)
-            score = path.convert(v, here, s, "velocity", "score")
+            score = path.convert(v, x, s, "velocity", "score")
             g = noise_level(s)
-            push = 0.5 * g.square() * score + g * (t - s).rsqrt() * _normal(x, generator)
-            if context is not None:
-                push = context.still(push)
-            x = x + (t - s) * (v + push)
+            drift = v + 0.5 * g.square() * score
+            x = x + (t - s) * drift + g * (t - s).sqrt() * _normal(x, generator)
             yield x
 
     return _walked(walk(x), field, grid, context, keep_states)
@@ -70,6 +68,7 @@ def follow_random_drift(
     to a variance of O(dt), since the mean of the drift is the marginal velocity. Needs a known
     posterior (`GaussianMixture.posterior_sample`). Raises as `solve`.
     """
+    check_start(x, None)
     grid = as_grid(steps, x, path)
 
     def drift(t: Tensor, x: Tensor) -> Tensor:
@@ -95,9 +94,9 @@ def _walked(
     keep_states: bool,
 ) -> Solution:
     kept = []
-    for x in states:
+    for t, x in zip(grid, states, strict=True):
         if keep_states:
-            kept.append(x)
+            kept.append(x if context is None else context.on_path(t, x))
     if context is not None:
         x = context.finished(x)
         kept[-1:] = [x] if keep_states else []

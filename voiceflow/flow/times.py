@@ -14,7 +14,8 @@ from torch import Tensor
 TIMES = ("uniform", "logit_normal", "mode_heavy")
 GRIDS = ("uniform", "cosine", "sway", "shifted")
 
-_MOST_SWAY = 2 / (math.pi - 2)  # the largest factor for which sway and mode_heavy stay monotone
+_MOST_SCALE = 2 / (math.pi - 2)  # beyond it mode_heavy and sway turn back
+_MOST_SWAY = 1.7  # at _MOST_SCALE itself the last of many steps are lost in float32
 
 
 def draw_times(
@@ -54,8 +55,8 @@ def draw_times(
         tiny = torch.finfo(u.dtype).eps
         u = torch.sigmoid(mean + std * torch.special.ndtri(u.clamp(tiny, 1 - tiny)))
     elif kind == "mode_heavy":
-        if not -1 <= scale <= _MOST_SWAY:
-            raise ValueError(f"scale must lie in [-1, {_MOST_SWAY:.4f}], found {scale}")
+        if not -1 <= scale <= _MOST_SCALE:
+            raise ValueError(f"scale must lie in [-1, {_MOST_SCALE:.4f}], found {scale}")
         u = 1 - u - scale * (torch.cos(0.5 * math.pi * u).square() - 1 + u)
         u = u.clamp(0, 1)
     return within[0] + (within[1] - within[0]) * u
@@ -75,7 +76,7 @@ def make_grid(
 
     * uniform: u;
     * cosine: 1 - cos(pi u / 2), small steps near the noise;
-    * sway: u + sway (cos(pi u / 2) - 1 + u), for sway in [-1, 2 / (pi - 2)]; -1 is the cosine grid,
+    * sway: u + sway (cos(pi u / 2) - 1 + u), for sway in [-1, 1.7]; -1 is the cosine grid,
       0 the uniform one (Chen et al. 2024, F5-TTS);
     * shifted: shift u / (1 + (shift - 1) u), for shift > 0; under 1 the steps near the noise are
       the small ones (Esser et al. 2024, section 5.3.2, in our direction of time).
@@ -97,7 +98,7 @@ def make_grid(
     if kind not in formulas:
         raise ValueError(f"grid '{kind}' is not known: choose one of {', '.join(GRIDS)}")
     if kind == "sway" and not -1 <= sway <= _MOST_SWAY:
-        raise ValueError(f"sway must lie in [-1, {_MOST_SWAY:.4f}], found {sway}")
+        raise ValueError(f"sway must lie in [-1, {_MOST_SWAY}], found {sway}")
     if kind == "shifted" and not shift > 0:
         raise ValueError(f"shift must be above 0, found {shift}")
     u = torch.linspace(0, 1, steps + 1, device=device, dtype=dtype)

@@ -37,6 +37,8 @@ def sliced_wasserstein(
     projections, which sorting gives. Raises ValueError for shapes that do not fit.
     """
     _check(x, y)
+    if projections < 1:
+        raise ValueError(f"projections must be at least 1, found {projections}")
     if len(x) != len(y):
         raise ValueError(f"expected as many samples of each, found {len(x)} and {len(y)}")
     directions = torch.randn(x.shape[1], projections, generator=generator).to(x)
