@@ -114,8 +114,8 @@ class ToyConfig:
     ema_decay: float = 0.999
     coupling_batch: int = 64  # points paired at once by the minibatch coupling
     couples: int = 100000  # a reflow's, drawn once
-    likelihood_updates: int = 800
-    likelihood_learning_rate: float = 1e-3
+    likelihood_updates: int = 600
+    likelihood_learning_rate: float = 5e-4
     likelihood_batch: int = 256
     likelihood_steps: int = 16  # of the midpoint solver that maximum likelihood trains through
     samples: int = 5000  # of each set that is compared

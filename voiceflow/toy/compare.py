@@ -21,13 +21,12 @@ from voiceflow.files import read_json, write_json
 from voiceflow.flow.gaussian_mixture import GaussianMixture
 from voiceflow.flow.likelihood import log_likelihood
 from voiceflow.pictures.flows import DrawnFlow, comparison_picture, flow_picture
-from voiceflow.toy.figures import MANY_STEPS, Figures, Floor, Yardstick
+from voiceflow.toy.figures import LIKELIHOOD_STEPS, MANY_STEPS, Figures, Floor, Yardstick
 from voiceflow.toy.train import data_std, train
 from voiceflow.toy.ways import WAYS, ExactFlow, Flow, PointFlow, Way, chosen_ways
 
 _DRAWN_SAMPLES = 20000
 _DRAWN_LINES = 250
-_DRAWN_LIKELIHOOD_STEPS = 20
 
 
 def compare(config: ToyConfig, out: Path, pictures: bool = True) -> dict[str, Figures]:
@@ -192,6 +191,6 @@ def _drawn(flow: Flow, figures: Figures, yardstick: Yardstick) -> DrawnFlow:
         states=lines.states,
         velocity=flow.velocity,
         within=path.times,
-        log_density=lambda x: log_likelihood(flow.velocity, x, path, _DRAWN_LIKELIHOOD_STEPS).nats,
+        log_density=lambda x: log_likelihood(flow.velocity, x, path, LIKELIHOOD_STEPS).nats,
         marginal=(lambda t, x: mixture.marginal_log_prob(x, t, path)) if follows_path else None,
     )
