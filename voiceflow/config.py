@@ -52,6 +52,18 @@ class DurationConfig:
 
 
 @dataclass
+class AlignerConfig:
+    """Size of the phone recogniser that the ctc aligner stands on."""
+
+    width: int = 192
+    hidden: int = 576
+    layers: int = 8
+    kernel: int = 15  # outputs
+    stride: int = 2  # frames an output
+    dropout: float = 0.1
+
+
+@dataclass
 class TaskConfig:
     """What is trained, and how its spans and condition drops are drawn (per sample)."""
 
@@ -61,6 +73,8 @@ class TaskConfig:
     mask_ratio_max: float = 1.0
     p_unconditional: float = 0.2
     sigma_min: float = 1e-5
+    ctc_weight: float = 1.0  # aligner: 1 is CTC alone, 0 the data's own borders alone
+    prior_scale: float = 0.3  # aligner: how far label priors count in CTC (Huang et al. 2024)
 
 
 @dataclass
@@ -131,6 +145,7 @@ class RunConfig:
     task: TaskConfig = field(default_factory=TaskConfig)
     model: VelocityConfig = field(default_factory=VelocityConfig)
     duration: DurationConfig = field(default_factory=DurationConfig)
+    aligner: AlignerConfig = field(default_factory=AlignerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
 

@@ -1,7 +1,7 @@
 """A voice on disk: configuration, weights, phone table and feature specification. No pickle.
 
     config.yaml             networks' sizes, sampling preset, how each was trained
-    velocity.safetensors    duration.safetensors
+    velocity.safetensors    duration.safetensors    aligner.safetensors
     phones.json  features.json  README.md (model card)
 """
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import (
+    AlignerConfig,
     DurationConfig,
     SampleConfig,
     UserError,
@@ -26,11 +27,13 @@ from voiceflow.config import (
     to_schema,
 )
 from voiceflow.files import replacing
+from voiceflow.models.aligner import PhoneRecogniser
 from voiceflow.models.duration import DurationNetwork
 from voiceflow.models.velocity import VelocityNetwork
 from voiceflow.text.phones import PhoneTable
 
-NETWORKS = ("velocity", "duration")
+NETWORKS = ("velocity", "duration", "aligner")
+NEEDED_TO_SPEAK = ("velocity", "duration")
 
 
 @dataclass
@@ -39,6 +42,7 @@ class FolderConfig:
 
     velocity: VelocityConfig | None = None
     duration: DurationConfig | None = None
+    aligner: AlignerConfig | None = None
     sample: SampleConfig = field(default_factory=SampleConfig)
     training: dict[str, Any] = field(default_factory=dict)  # a network's name -> how it was made
 
@@ -71,6 +75,11 @@ def build_velocity(config: VelocityConfig, phones: PhoneTable, spec: FeatureSpec
 def build_duration(config: DurationConfig, phones: PhoneTable) -> nn.Module:
     """An untrained duration network that fits the phones."""
     return DurationNetwork(config, len(phones))
+
+
+def build_aligner(config: AlignerConfig, phones: PhoneTable, spec: FeatureSpec) -> PhoneRecogniser:
+    """An untrained phone recogniser that fits the phones and the features."""
+    return PhoneRecogniser(config, len(phones.bases()), spec.n_mels)
 
 
 @dataclass
@@ -111,6 +120,8 @@ class ModelFolder:
             network = build_velocity(self.config.velocity, self.phones, self.features)
         elif name == "duration" and self.config.duration:
             network = build_duration(self.config.duration, self.phones)
+        elif name == "aligner" and self.config.aligner:
+            network = build_aligner(self.config.aligner, self.phones, self.features)
         else:
             raise UserError(
                 f"{self.path} has no {name} network: train one with `voiceflow train task={name} "
@@ -150,7 +161,7 @@ def save_network(
     folder: Path,
     name: str,
     weights: dict[str, Tensor],
-    config: VelocityConfig | DurationConfig,
+    config: VelocityConfig | DurationConfig | AlignerConfig,
     phones: PhoneTable,
     features: FeatureSpec,
     sample: SampleConfig,
@@ -191,7 +202,8 @@ def pack(source: str | Path, target: Path) -> list[Path]:
     the source is not complete or not finite in half precision.
     """
     folder = ModelFolder.open(source)
-    weights = {name: folder.load(name).state_dict() for name in NETWORKS}
+    present = [n for n in NETWORKS if n in NEEDED_TO_SPEAK or getattr(folder.config, n) is not None]
+    weights = {name: folder.load(name).state_dict() for name in present}
     for name, tensors in weights.items():
         if any(not torch.isfinite(w.half()).all() for w in tensors.values()):
             raise UserError(f"{folder.path}: {name} has weights too large for half precision")

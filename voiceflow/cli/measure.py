@@ -12,6 +12,8 @@ from voiceflow.cli.options import (
     StepsOption,
     VoiceOption,
 )
+from voiceflow.cli.prepare import AlignerName, make_aligner
+from voiceflow.config import UserError
 
 app = typer.Typer(help="Measure the aligner and the voices on real speech.")
 
@@ -32,10 +34,16 @@ def alignment(
     alignments: Annotated[Path, typer.Option(help="The folder of TextGrids to compare with.")],
     subset: Annotated[str, typer.Option(help="The subset to align.")] = "train-clean-100",
     limit: LimitOption = None,
+    aligner: Annotated[
+        AlignerName, typer.Option(help="Whose borders: pocketsphinx's, or ctc's by --voice.")
+    ] = AlignerName.pocketsphinx,
+    voice: Annotated[
+        str | None, typer.Option(help="For ctc: a voice or model folder that carries an aligner.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
     out: ReportOption = None,
 ) -> None:
-    """Compare pocketsphinx's word and phone borders with TextGrids.
+    """Compare an aligner's word and phone borders with TextGrids.
 
     [bold]Example:[/bold]
 
@@ -44,7 +52,10 @@ def alignment(
     """
     from voiceflow.measures.alignment import measure_alignment
 
-    measure_alignment(root, subset, alignments, limit=limit, workers=workers, out=out)
+    if aligner is AlignerName.ctc and voice is None:
+        raise UserError("--aligner ctc is a trained one: name the voice that carries it by --voice")
+    other = make_aligner(aligner, alignments, False, voice)
+    measure_alignment(root, subset, alignments, other, limit=limit, workers=workers, out=out)
 
 
 @app.command()

@@ -22,6 +22,7 @@ class AlignerName(StrEnum):
 
     pocketsphinx = "pocketsphinx"
     mfa = "mfa"
+    ctc = "ctc"
 
 
 @app.callback()
@@ -38,10 +39,16 @@ def librispeech(
     out: Annotated[Path, typer.Option(help="Where the prepared data goes.")],
     aligner: Annotated[
         AlignerName,
-        typer.Option(help="pocketsphinx makes alignments; mfa reads the Montreal aligner's."),
+        typer.Option(
+            help="pocketsphinx and ctc make alignments, ctc by --voice; mfa reads the Montreal "
+            "aligner's."
+        ),
     ] = AlignerName.pocketsphinx,
     alignments: Annotated[
         Path | None, typer.Option(help="For mfa: the folder of TextGrids.")
+    ] = None,
+    voice: Annotated[
+        str | None, typer.Option(help="For ctc: a voice or model folder that carries an aligner.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N utterances.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
@@ -64,11 +71,13 @@ def librispeech(
 
     if aligner is AlignerName.mfa and alignments is None:
         raise UserError("--aligner mfa reads TextGrids: name their folder with --alignments")
+    if aligner is AlignerName.ctc and voice is None:
+        raise UserError("--aligner ctc is a trained one: name the voice that carries it by --voice")
     utterances = [u for name in subset for u in corpus.read(root, name)]
     settings = {"corpus": "librispeech", "aligner": aligner.value, "stress": str(stress)}
     summary = prepare(
         utterances,
-        partial(make_aligner, aligner, alignments, stress),
+        partial(make_aligner, aligner, alignments, stress, voice),
         FeatureSpec.named(features),
         out,
         PhoneTable.english(stress),
@@ -81,8 +90,15 @@ def librispeech(
         print(f"reasons: {out / 'failed.jsonl'}")
 
 
-def make_aligner(name: AlignerName, alignments: Path | None, stress: bool) -> Aligner:
+def make_aligner(
+    name: AlignerName, alignments: Path | None, stress: bool, voice: str | None = None
+) -> Aligner:
     """The aligner asked for; called in each worker process."""
+    if name is AlignerName.ctc:
+        from voiceflow.alignment.ctc import CtcAligner
+
+        assert voice is not None
+        return CtcAligner.of_voice(voice)
     if name is AlignerName.mfa:
         from voiceflow.alignment.mfa import MfaAligner
 

@@ -30,6 +30,19 @@ class Utterance:
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
+@dataclass(frozen=True)
+class Rejected:
+    """A recording that cannot be used, and why; `audio` is empty where there is none."""
+
+    id: str
+    audio: str
+    reason: str
+
+    def to_json(self) -> str:
+        """The rejection as one line of rejected.jsonl."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
     """Write a manifest, whole or not at all; returns the number of utterances.
 

@@ -117,22 +117,23 @@ def measure_alignment(
     root: Path,
     subset: str,
     alignments: Path,
+    aligner: Aligner | None = None,
     *,
     limit: int | None = None,
     workers: int = 1,
     out: Path | None = None,
 ) -> Agreement:
-    """Print how far pocketsphinx's borders in a LibriSpeech subset lie from its TextGrids'.
+    """Print how far an aligner's borders in a LibriSpeech subset lie from its TextGrids'.
 
-    Utterances without a TextGrid are passed over. out: where to write the figures as JSON.
-    Raises UserError where no utterance has both, or a folder is missing.
+    aligner: pocketsphinx if not given. Utterances without a TextGrid are passed over. out: where to
+    write the figures as JSON. Raises UserError where no utterance has both, or a folder is missing.
     """
     from data_prep import librispeech
 
     reference = MfaAligner(alignments)
     aligned = (u for u in librispeech.read(root, subset) if u.id in reference)
     utterances = list(islice(aligned, limit))
-    work = partial(_differences, reference, PocketsphinxAligner())
+    work = partial(_differences, reference, aligner or PocketsphinxAligner())
     if workers > 1:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             parts = list(pool.map(work, [utterances[i::workers] for i in range(workers)]))

@@ -32,6 +32,11 @@ def positioned(phones: Sequence[str]) -> list[str]:
     ]
 
 
+def base_of(phone: str) -> str:
+    """The phone without its place in the word: AH_B is AH."""
+    return phone.rpartition("_")[0] or phone
+
+
 def with_ghost_silences(words: Iterable[Sequence[str]]) -> list[str]:
     """Positioned phones of a sentence: SIL, word, SIL, word, ..., SIL.
 
@@ -71,6 +76,11 @@ class PhoneTable:
                 f"phone {error.args[0]!r} is not in the model's table of {len(self)} phones; "
                 "align with the dictionary and the stress option the model was trained with"
             ) from None
+
+    def bases(self) -> list[str]:
+        """Silence, then every phone without its place in a word, in the table's order."""
+        spoken = [s for s in self.symbols if s not in (NONE, SILENCE)]
+        return [SILENCE, *dict.fromkeys(base_of(symbol) for symbol in spoken)]
 
     def save(self, path: Path | str) -> None:
         """Write the symbols as JSON, atomically."""

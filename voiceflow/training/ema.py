@@ -30,3 +30,5 @@ class EMA:
         decay = min(self.decay, (1 + n_updates) / (10 + n_updates))
         mine: list[Tensor] = [p.data for p in self.network.parameters()]
         torch._foreach_lerp_(mine, [p.data for p in network.parameters()], 1 - decay)
+        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            average.copy_(buffer)

@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voiceflow.audio.features import FeatureSpec
-from voiceflow.config import DurationConfig, RunConfig, UserError, VelocityConfig
+from voiceflow.config import (
+    AlignerConfig,
+    DurationConfig,
+    RunConfig,
+    UserError,
+    VelocityConfig,
+)
 from voiceflow.data.batching import Batch
 from voiceflow.flow.objective import ConditionalFlowMatching, masked_count
 from voiceflow.flow.paths import OptimalTransport
-from voiceflow.model_folder import build_duration, build_velocity
-from voiceflow.text.phones import PhoneTable
+from voiceflow.model_folder import build_aligner, build_duration, build_velocity
+from voiceflow.models.aligner import BLANK, PhoneRecogniser
+from voiceflow.text.phones import NONE, SILENCE, PhoneTable, base_of
 
 
 class Task(Protocol):
@@ -22,7 +30,7 @@ class Task(Protocol):
     name: str
 
     @property
-    def network_config(self) -> VelocityConfig | DurationConfig:
+    def network_config(self) -> VelocityConfig | DurationConfig | AlignerConfig:
         """The network's size."""
         ...
 
@@ -94,11 +102,81 @@ class DurationTask:
         return int(batch.mask.sum())
 
 
+class AlignerTask:
+    """Phones of frames: by the data's own borders, by CTC with label priors, or by both."""
+
+    name = "aligner"
+
+    def __init__(self, config: RunConfig) -> None:
+        self.network_config = config.aligner
+        self.ctc_weight = config.task.ctc_weight
+        self.prior_scale = config.task.prior_scale
+        if not 0 <= self.ctc_weight <= 1:
+            raise UserError(f"task.ctc_weight must lie in [0, 1], found {self.ctc_weight}")
+
+    def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
+        """The untrained recogniser; remembers which class each phone of the table is."""
+        bases = phones.bases()
+        self.classes = torch.tensor(
+            [BLANK if s in (NONE, SILENCE) else bases.index(base_of(s)) for s in phones.symbols]
+        )
+        return build_aligner(self.network_config, phones, features)
+
+    def loss_sum(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Negative log posteriors, summed over outputs."""
+        log_probs = network(batch.mel, batch.frame_lengths)
+        lengths = self._outputs(batch)
+        labels = self.classes.to(batch.phones.device)[batch.phones]
+        loss = log_probs.new_zeros(())
+        if self.ctc_weight < 1:
+            target = labels_of_outputs(labels, batch.durations, lengths, self.network_config.stride)
+            by_border = F.nll_loss(
+                log_probs.flatten(0, 1), target.flatten(), ignore_index=-1, reduction="sum"
+            )
+            loss = loss + (1 - self.ctc_weight) * by_border
+        if self.ctc_weight > 0:
+            recogniser = getattr(network, "module", network)
+            assert isinstance(recogniser, PhoneRecogniser)
+            prior = recogniser.log_prior
+            spoken = labels != BLANK  # silence is what blank says
+            loss = loss + self.ctc_weight * F.ctc_loss(
+                (log_probs - self.prior_scale * prior).transpose(0, 1),
+                labels[spoken],
+                lengths,
+                spoken.sum(1),
+                blank=BLANK,
+                reduction="sum",
+                zero_infinity=True,
+            )
+        return loss
+
+    def count(self, batch: Batch) -> int:
+        """Outputs of the recogniser."""
+        return int(self._outputs(batch).sum())
+
+    def _outputs(self, batch: Batch) -> Tensor:
+        stride = self.network_config.stride
+        return (batch.frame_lengths + stride - 1) // stride
+
+
+def labels_of_outputs(labels: Tensor, durations: Tensor, lengths: Tensor, stride: int) -> Tensor:
+    """The label (B, T') of the frame that each output stands on; -1 at padding.
+
+    labels, durations: (B, N), in frames; lengths: (B,) outputs.
+    """
+    frames = stride * torch.arange(int(lengths.max()), device=labels.device)
+    ends = durations.cumsum(1)
+    phone = torch.searchsorted(ends, frames.expand(len(ends), -1).contiguous(), right=True)
+    found = labels.gather(1, phone.clamp_max(labels.shape[1] - 1))
+    return found.masked_fill(frames >= (stride * lengths).unsqueeze(1), -1)
+
+
 def make_task(config: RunConfig) -> Task:
     """The task that the configuration names; UserError when there is none."""
-    tasks: dict[str, type[VelocityTask] | type[DurationTask]] = {
+    tasks: dict[str, type[VelocityTask] | type[DurationTask] | type[AlignerTask]] = {
         "velocity": VelocityTask,
         "duration": DurationTask,
+        "aligner": AlignerTask,
     }
     if config.task.name not in tasks:
         raise UserError(f"task.name '{config.task.name}' is not one of {', '.join(tasks)}")
