@@ -34,18 +34,31 @@ def tiny_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from voiceflow.audio.features import FeatureSpec
-    from voiceflow.config import DurationConfig, SampleConfig, VelocityConfig, load_group
-    from voiceflow.model_folder import build_duration, build_velocity, save_network
+    from voiceflow.config import (
+        AlignerConfig,
+        DurationConfig,
+        SampleConfig,
+        VelocityConfig,
+        load_group,
+    )
+    from voiceflow.model_folder import (
+        build_aligner,
+        build_duration,
+        build_velocity,
+        save_network,
+    )
     from voiceflow.text.phones import PhoneTable
 
     folder = tmp_path_factory.mktemp("voice") / "tiny"
     phones, features = PhoneTable.english(), FeatureSpec.named("voicebox16k")
     velocity = load_group(VelocityConfig, "model", "tiny")
     duration = load_group(DurationConfig, "duration", "tiny")
+    aligner = load_group(AlignerConfig, "aligner", "tiny")
     torch.manual_seed(0)
     networks = {
         "velocity": (velocity, build_velocity(velocity, phones, features)),
         "duration": (duration, build_duration(duration, phones)),
+        "aligner": (aligner, build_aligner(aligner, phones, features)),
     }
     for name, (config, network) in networks.items():
         save_network(

@@ -45,7 +45,8 @@ def settings(path: Path) -> list[str]:
 
 
 def test_the_files_are_found() -> None:
-    assert {group for group, _ in OPTIONS} == {"task", "model", "duration", "train", "sample"}
+    groups = {"task", "model", "duration", "aligner", "train", "sample"}
+    assert {group for group, _ in OPTIONS} == groups
     assert FEATURES
     assert TOYS
     assert RECIPES

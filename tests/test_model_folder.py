@@ -14,6 +14,7 @@ from torch import nn
 
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import (
+    AlignerConfig,
     DurationConfig,
     SampleConfig,
     UserError,
@@ -23,6 +24,7 @@ from voiceflow.config import (
 from voiceflow.model_folder import (
     NETWORKS,
     ModelFolder,
+    build_aligner,
     build_duration,
     build_velocity,
     bundled_voices,
@@ -38,12 +40,20 @@ FEATURES = FeatureSpec(n_mels=7, mean=-4.5, std=1.5)
 SAMPLE = SampleConfig(steps=3, guidance=0.25)
 VELOCITY = load_group(VelocityConfig, "model", "tiny")
 DURATION = load_group(DurationConfig, "duration", "tiny")
+ALIGNER = load_group(AlignerConfig, "aligner", "tiny")
+CONFIGS: dict[str, VelocityConfig | DurationConfig | AlignerConfig] = {
+    "velocity": VELOCITY,
+    "duration": DURATION,
+    "aligner": ALIGNER,
+}
 
 
 def network(name: str, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     if name == "velocity":
         return build_velocity(VELOCITY, PHONES, FEATURES)
+    if name == "aligner":
+        return build_aligner(ALIGNER, PHONES, FEATURES)
     return build_duration(DURATION, PHONES)
 
 
@@ -56,7 +66,7 @@ def save(
 ) -> nn.Module:
     """An untrained network, written to a folder."""
     made = network(name, seed)
-    config = VELOCITY if name == "velocity" else DURATION
+    config = CONFIGS[name]
     training = {"updates": 5, "hours_of_data": 0.25}
     save_network(folder, name, made.state_dict(), config, phones, features, SAMPLE, training)
     return made
@@ -88,14 +98,15 @@ def test_what_is_saved_comes_back(tmp_path: Path, order: tuple[str, str]) -> Non
     assert opened.config.duration == DURATION
     assert opened.config.sample == SAMPLE
     training = {"updates": 5, "hours_of_data": 0.25}
-    assert opened.config.training == {"velocity": training, "duration": training}
+    assert opened.config.aligner == ALIGNER
+    assert opened.config.training == dict.fromkeys(NETWORKS, training)
     for name in NETWORKS:
         loaded = opened.load(name)
         assert not loaded.training
         assert_same_weights(loaded, made[name])
     assert {p.name for p in folder.iterdir()} == {
         "config.yaml", "phones.json", "features.json", "velocity.safetensors",
-        "duration.safetensors",
+        "duration.safetensors", "aligner.safetensors",
     }  # fmt: skip
 
 
@@ -196,6 +207,26 @@ def test_a_network_for_other_features_or_phones_is_refused(tmp_path: Path) -> No
         save(tmp_path, "duration", phones=reordered)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     assert_same_weights(ModelFolder.open(tmp_path).load("velocity"), first)
+
+
+def test_a_packed_voice_can_be_given_anothers_aligner(tmp_path: Path) -> None:
+    for name in ("velocity", "duration"):
+        save(tmp_path / "model", name)
+    heard = replace(FEATURES, mean=-4.0)  # other statistics do, another front end does not
+    made = save(tmp_path / "other", "aligner", features=heard)
+    pack(tmp_path / "model", tmp_path / "small")
+    assert ModelFolder.open(tmp_path / "small").config.aligner is None
+    pack(tmp_path / "model", tmp_path / "small", tmp_path / "other")
+    small = ModelFolder.open(tmp_path / "small")
+    assert small.features == FEATURES
+    assert_same_weights(small.load("aligner"), made.half().float())
+    save(tmp_path / "coarse", "aligner", features=replace(FEATURES, hop=320))
+    with pytest.raises(UserError, match="hop"):
+        pack(tmp_path / "model", tmp_path / "small", tmp_path / "coarse")
+    reordered = PhoneTable(["<none>", "SIL", "B_S", "AA_S"])
+    save(tmp_path / "foreign", "aligner", phones=reordered)
+    with pytest.raises(UserError, match="another phone table"):
+        pack(tmp_path / "model", tmp_path / "small", tmp_path / "foreign")
 
 
 def test_packing_halves_a_voice_and_keeps_the_card(tmp_path: Path) -> None:

@@ -195,28 +195,40 @@ def save_network(
         temporary.write_text(yaml.safe_dump(as_dict(folder_config), sort_keys=False), "utf-8")
 
 
-def pack(source: str | Path, target: Path) -> list[Path]:
+def pack(source: str | Path, target: Path, aligner: str | Path | None = None) -> list[Path]:
     """Copy a model folder with its weights in half precision, to be given away.
 
-    A README.md (model card) in `target` stays. Returns the files written. Raises UserError when
-    the source is not complete or not finite in half precision.
+    aligner: another model folder, of the same front end and phones, whose aligner the voice shall
+    carry; it then hears with the voice's mean and deviation. A README.md (model card) in `target`
+    stays. Returns the files written. Raises UserError when the source is not complete or not finite
+    in half precision, or the aligner does not fit.
     """
     folder = ModelFolder.open(source)
-    present = [n for n in NETWORKS if n in NEEDED_TO_SPEAK or getattr(folder.config, n) is not None]
-    weights = {name: folder.load(name).state_dict() for name in present}
+    sources = {name: folder for name in NEEDED_TO_SPEAK}
+    if aligner is not None:
+        other = ModelFolder.open(aligner)
+        same = other.features.with_statistics(folder.features.mean, folder.features.std)
+        folder.features.require(same, str(folder.path), str(other.path))
+        if other.phones != folder.phones:
+            raise UserError(f"{other.path} has another phone table than {folder.path}")
+        sources["aligner"] = other
+    elif folder.config.aligner is not None:
+        sources["aligner"] = folder
+    weights = {name: place.load(name).state_dict() for name, place in sources.items()}
     for name, tensors in weights.items():
         if any(not torch.isfinite(w.half()).all() for w in tensors.values()):
-            raise UserError(f"{folder.path}: {name} has weights too large for half precision")
+            path = sources[name].path
+            raise UserError(f"{path}: {name} has weights too large for half precision")
     for name, tensors in weights.items():
         save_network(
             target,
             name,
             tensors,
-            getattr(folder.config, name),
+            getattr(sources[name].config, name),
             folder.phones,
             folder.features,
             folder.config.sample,
-            folder.config.training.get(name, {}),
+            sources[name].config.training.get(name, {}),
             half=True,
         )
     return sorted(p for p in target.iterdir() if p.is_file())

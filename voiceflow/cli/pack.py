@@ -9,6 +9,9 @@ import typer
 def pack(
     model: Annotated[Path, typer.Argument(help="A model folder, as runs/mini/model.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
+    aligner: Annotated[
+        Path | None, typer.Option(help="Another model folder, whose aligner it shall carry.")
+    ] = None,
 ) -> None:
     """Copy a model folder with its weights in half precision.
 
@@ -18,5 +21,5 @@ def pack(
     """
     from voiceflow import model_folder
 
-    for path in model_folder.pack(model, out):
+    for path in model_folder.pack(model, out, aligner):
         typer.echo(f"{path}  {path.stat().st_size / 1e6:.2f} MB")

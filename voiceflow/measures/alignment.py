@@ -131,7 +131,8 @@ def measure_alignment(
     from data_prep import librispeech
 
     reference = MfaAligner(alignments)
-    aligned = (u for u in librispeech.read(root, subset) if u.id in reference)
+    items = librispeech.read(root, subset)
+    aligned = (u for u in items if isinstance(u, Utterance) and u.id in reference)
     utterances = list(islice(aligned, limit))
     work = partial(_differences, reference, aligner or PocketsphinxAligner())
     if workers > 1:
