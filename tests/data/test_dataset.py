@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -103,6 +104,16 @@ def test_spans_are_measured_in_the_tasks_own_units(opened: Prepared, name: str) 
             assert abs(frames - len(example.mel) / 2) <= int(example.durations.max())
         else:
             assert abs(phones - len(example.phones) / 2) <= 1
+
+
+def test_split_holds_out_whole_speakers_where_the_data_name_them(opened: Prepared) -> None:
+    columns = {"id": opened.dataset["id"][:], "speaker": [f"s{i % 3}" for i in range(24)]}
+    named = SimpleNamespace(dataset=columns, validation_speakers=frozenset({"s1"}))
+    training, held_out = split(named, 5)  # type: ignore[arg-type]
+    assert len(held_out) == 5
+    assert {i % 3 for i in held_out} == {1}
+    assert training == [i for i in range(24) if i % 3 != 1]
+    assert split(named, 0) == (list(range(24)), [])  # type: ignore[arg-type]
 
 
 def test_split_holds_out_by_id(opened: Prepared) -> None:

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.audio.io import load_mono
 from voiceflow.config import UserError
 from voiceflow.data import prepare as module
-from voiceflow.data.manifest import Utterance, read_manifest
+from voiceflow.data.executors import Executor, Processes
+from voiceflow.data.manifest import Rejected, Utterance, read_manifest
 from voiceflow.data.prepare import Summary, prepare
 from voiceflow.data.shards import open_prepared
 from voiceflow.text.phones import PhoneTable
@@ -81,13 +84,31 @@ class Corpus:
             path.with_suffix(".TextGrid").write_text(text)
         self.utterances.append(Utterance(id, str(path), "He!", "s"))
 
-    def prepare(self, spec: FeatureSpec = SPEC, **settings: str) -> Summary:
-        aligner = partial(MfaAligner, self.folder)
-        table = PhoneTable.english()
-        return prepare(self.utterances, aligner, spec, self.out, table, settings)
+    def prepare(
+        self, spec: FeatureSpec = SPEC, out: Path | None = None, workers: int = 1, **settings: str
+    ) -> Summary:
+        summary = self.run(spec, out, Processes(workers), settings)
+        assert summary is not None
+        return summary
 
-    def files(self) -> dict[str, bytes]:
-        return {p.name: p.read_bytes() for p in (self.out / "shards").iterdir()}
+    def run(
+        self,
+        spec: FeatureSpec = SPEC,
+        out: Path | None = None,
+        executor: Executor | None = None,
+        settings: dict[str, str] | None = None,
+        **options: Any,
+    ) -> Summary | None:
+        aligner = partial(MfaAligner, self.folder)
+        return prepare(
+            self.utterances, aligner, spec, out or self.out, PhoneTable.english(),
+            settings if settings is not None else {"aligner": "mfa"}, executor=executor, **options,
+        )  # fmt: skip
+
+    def files(self, out: Path | None = None) -> dict[str, bytes]:
+        folder = out or self.out
+        parts = [*(folder / "alignments").iterdir(), *(folder / "shards").iterdir()]
+        return {f"{p.parent.name}/{p.name}": p.read_bytes() for p in parts}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +149,7 @@ def test_what_can_be_prepared_is(corpus: Corpus, summary: Summary) -> None:
         assert durations[:2].tolist() == [10, 10]
         total += len(mel)
     assert summary.utterances == 4
-    assert summary.failed == 5
+    assert summary.rejected == 5
     assert summary.frames == total
     assert summary.hours == pytest.approx((0.4 + 0.45 + 0.6 + 0.5123) / 3600, rel=1e-3)
     assert str(summary).startswith("4 of 9 utterances prepared (44.44 %)")
@@ -136,7 +157,7 @@ def test_what_can_be_prepared_is(corpus: Corpus, summary: Summary) -> None:
 
 
 def test_what_cannot_is_listed_with_its_reason(corpus: Corpus, summary: Summary) -> None:
-    lines = (corpus.out / "failed.jsonl").read_text().splitlines()
+    lines = (corpus.out / "rejected.jsonl").read_text().splitlines()
     failed = {f["id"]: f for f in map(json.loads, lines)}
     assert list(failed) == ["no-grid", "odd-phone", "no-file", "no-audio", "no-words"]
     assert "no no-grid.TextGrid" in failed["no-grid"]["reason"]
@@ -161,6 +182,7 @@ def test_a_second_run_makes_only_what_is_missing(corpus: Corpus, summary: Summar
     untouched = {p: p.stat().st_mtime_ns for p in (corpus.out / "shards").iterdir()}
     removed = [p for p in untouched if p.name.startswith("00001")]
     assert len(removed) == 3
+    aligned = (corpus.out / "alignments" / "00001.jsonl").stat().st_mtime_ns
     for path in removed:
         path.unlink()
         del untouched[path]
@@ -170,7 +192,70 @@ def test_a_second_run_makes_only_what_is_missing(corpus: Corpus, summary: Summar
     assert corpus.prepare(aligner="mfa") == summary
     assert {p: p.stat().st_mtime_ns for p in untouched} == untouched
     assert corpus.files() == before
+    assert (corpus.out / "alignments" / "00001.jsonl").stat().st_mtime_ns == aligned
     assert (corpus.out / "info.json").read_bytes() == info
+
+
+def test_two_workers_make_the_same_bytes(corpus: Corpus, summary: Summary, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert corpus.prepare(out=again, workers=2, aligner="mfa") == summary
+    assert corpus.files(again) == corpus.files()
+    for name in ("info.json", "features.json", "rejected.jsonl", "split.json", "manifest.jsonl"):
+        assert (again / name).read_bytes() == (corpus.out / name).read_bytes()
+
+
+def test_the_stages_can_be_run_one_by_one(
+    corpus: Corpus, summary: Summary, tmp_path: Path
+) -> None:
+    out = tmp_path / "staged"
+    assert corpus.run(out=out, until="manifest") is None
+    assert sorted(p.name for p in out.iterdir()) == [
+        "manifest.jsonl", "rejected.manifest.jsonl", "request.json",
+    ]  # fmt: skip
+    assert corpus.run(out=out, until="align") is None
+    assert not (out / "shards").exists()
+    lines = (out / "alignments" / "00000.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["a1", "a2", "no-grid"]
+    assert json.loads(lines[0])["words"][1]["text"] == "HE"
+    assert "no no-grid.TextGrid" in json.loads(lines[2])["reason"]
+    assert corpus.run(out=out) == summary
+    assert corpus.files(out) == corpus.files()
+    with pytest.raises(UserError, match="stage 'bake' is not one of manifest, align, shards"):
+        corpus.run(out=out, until="bake")
+
+
+def test_what_the_corpus_rejects_and_ids_that_are_no_names_are_listed(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.add("good")
+    good = corpus.utterances[0]
+    corpus.utterances += [
+        replace(good, text="another"),
+        replace(good, id="../up"),
+        replace(good, id="empty", text="  "),
+        Rejected("said", "x.wav", "the corpus says so"),  # type: ignore[list-item]
+    ]
+    summary = corpus.prepare(aligner="mfa")
+    assert (summary.utterances, summary.rejected) == (1, 4)
+    lines = (corpus.out / "rejected.jsonl").read_text().splitlines()
+    reasons = [json.loads(line)["reason"] for line in lines]
+    for reason, part in zip(reasons, ("second time", "not an id", "empty", "says so"), strict=True):
+        assert part in reason
+
+
+def test_low_scores_are_rejected_where_that_is_asked_for(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.add("good")
+    aligned = MfaAligner(tmp_path).align(np.zeros(RATE // 2, np.float32), ["HE"], "good")
+    worker = module.Worker(
+        module.Request(partial(MfaAligner, tmp_path), SPEC, PhoneTable.english(), tmp_path, -1.0)
+    )
+    for score, kept in ((-0.5, 1), (-1.5, 0), (None, 1)):
+        result = worker.shard(0, corpus.utterances, {"good": replace(aligned, score=score)})
+        assert result.n_utterances == kept
+    said = (tmp_path / "shards" / "00000.rejected.jsonl").read_text()
+    assert said == ""
+    worker.shard(0, corpus.utterances, {"good": replace(aligned, score=-1.5)})
+    assert "score -1.50 is under -1" in (tmp_path / "shards" / "00000.rejected.jsonl").read_text()
 
 
 def test_other_settings_are_refused_and_nothing_is_touched(
@@ -195,9 +280,9 @@ def test_when_nothing_can_be_prepared(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     Corpus(tmp_path).add("other")  # whose TextGrid makes the folder one of TextGrids
     corpus.add("bad", grid=False)
-    with pytest.raises(UserError, match=r"nothing could be prepared: .*failed\.jsonl"):
+    with pytest.raises(UserError, match=r"nothing could be prepared: .*rejected\.jsonl"):
         corpus.prepare()
-    assert json.loads((corpus.out / "failed.jsonl").read_text())["id"] == "bad"
+    assert json.loads((corpus.out / "rejected.jsonl").read_text())["id"] == "bad"
     with pytest.raises(UserError, match="no prepared data"):
         open_prepared(corpus.out)
 

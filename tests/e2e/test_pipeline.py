@@ -57,7 +57,7 @@ def recording(speech_dir: Path) -> tuple[Path, str]:
 def test_prepared_data(work: Path) -> None:
     prepared = open_prepared(work / "data")
     assert len(prepared.dataset) == N_UTTERANCES
-    assert (work / "data" / "failed.jsonl").read_text() == ""
+    assert (work / "data" / "rejected.jsonl").read_text() == ""
     assert -7 < prepared.features.mean < -4.5
     assert 1.5 < prepared.features.std < 3
     for row in range(N_UTTERANCES):

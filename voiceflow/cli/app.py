@@ -12,7 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 from voiceflow import __version__
-from voiceflow.cli import demo, doctor, infill, measure, pack, prepare, speak, toy, train
+from voiceflow.cli import data, demo, doctor, infill, measure, pack, prepare, speak, toy, train
 from voiceflow.config import UserError, UserNote
 
 app = typer.Typer(
@@ -45,7 +45,8 @@ def _voiceflow(
 app.command("infill")(infill.infill)
 app.command("speak")(speak.speak)
 app.command("demo")(demo.demo)
-app.add_typer(prepare.app, name="prepare")
+app.command("prepare")(prepare.prepare)
+app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("pack")(pack.pack)
 app.add_typer(measure.app, name="measure")

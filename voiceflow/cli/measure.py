@@ -12,8 +12,7 @@ from voiceflow.cli.options import (
     StepsOption,
     VoiceOption,
 )
-from voiceflow.cli.prepare import AlignerName, make_aligner
-from voiceflow.config import UserError
+from voiceflow.cli.prepare import AlignerName, make_aligner, read_utterances, require_voice
 
 app = typer.Typer(help="Measure the aligner and the voices on real speech.")
 
@@ -52,8 +51,7 @@ def alignment(
     """
     from voiceflow.measures.alignment import measure_alignment
 
-    if aligner is AlignerName.ctc and voice is None:
-        raise UserError("--aligner ctc is a trained one: name the voice that carries it by --voice")
+    require_voice(aligner, voice)
     other = make_aligner(aligner, alignments, False, voice)
     measure_alignment(root, subset, alignments, other, limit=limit, workers=workers, out=out)
 
@@ -82,7 +80,6 @@ def infill(
 
     voiceflow measure infill --root LibriSpeech --data data/train
     """
-    from data_prep import librispeech
     from voiceflow.data.shards import open_prepared
     from voiceflow.measures.infill import measure_infill
     from voiceflow.measures.spectral import TrainingMeans
@@ -96,7 +93,7 @@ def infill(
         means = TrainingMeans.of(prepared)
     measure_infill(
         loaded,
-        list(librispeech.read(root, subset)),
+        read_utterances(root, subset),
         means=means,
         per_speaker=per_speaker,
         samples=samples,
@@ -131,13 +128,12 @@ def speech(
 
     voiceflow measure speech --root LibriSpeech --count 20
     """
-    from data_prep import librispeech
     from voiceflow.measures.speech import measure_speech
     from voiceflow.voice import Voice
 
     measure_speech(
         Voice.load(voice),
-        list(librispeech.read(root, subset)),
+        read_utterances(root, subset),
         count=count,
         seed=seed,
         steps=steps,

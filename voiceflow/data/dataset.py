@@ -89,9 +89,14 @@ class ExampleDataset(torch.utils.data.Dataset[Example]):
 def split(prepared: Prepared, n_validation: int) -> tuple[list[int], list[int]]:
     """Rows for training and rows held out, chosen by the hash of their ids.
 
-    At most a tenth of the rows is held out.
+    Where the data name validation speakers, rows held out are theirs, and training hears none of
+    them; else at most a tenth of the rows is held out.
     """
     ids: Sequence[str] = prepared.dataset["id"][:]
-    n_validation = min(n_validation, len(ids) // 10)
     order = sorted(range(len(ids)), key=lambda i: generator_for("split", ids[i]).initial_seed())
+    if n_validation and (held := prepared.validation_speakers):
+        speakers: Sequence[str] = prepared.dataset["speaker"][:]
+        theirs = [i for i in order if speakers[i] in held]
+        return sorted(set(order) - set(theirs)), sorted(theirs[:n_validation])
+    n_validation = min(n_validation, len(ids) // 10)
     return sorted(order[n_validation:]), sorted(order[:n_validation])

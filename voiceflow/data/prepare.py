@@ -1,45 +1,54 @@
-"""Corpus to prepared data: align, compute features, write shards.
+"""Corpus to prepared data, in stages that can each be looked at and taken up again.
 
-A shard is the unit of work: written whole or not at all, so the same command given again goes on
-where it was stopped.
+    manifest.jsonl               every utterance that the corpus tells of, checked
+    alignments/00000.jsonl ...   words and phones in seconds, or the reason why there are none
+    shards/00000.parquet ...     features with their phones in frames
+    rejected.jsonl, info.json    what was left out and why; statistics, written at the end
+
+A shard of utterances is the unit of work: each of its files is written whole or not at all, so the
+same command given again goes on where it was stopped, and gives the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from voiceflow import __version__
 from voiceflow.alignment.frames import to_frames
-from voiceflow.alignment.types import SAMPLE_RATE, Aligner, AlignmentError
+from voiceflow.alignment.types import SAMPLE_RATE, Aligner, Alignment, AlignmentError
 from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.config import UserError
-from voiceflow.data.manifest import Utterance, write_manifest
+from voiceflow.data.executors import Executor, Processes
+from voiceflow.data.manifest import Rejected, Utterance, read_manifest
+from voiceflow.data.recordings import MOST_SECONDS, load_recording
 from voiceflow.data.shards import PreparedUtterance, write_shard
+from voiceflow.data.splits import speaker_split
 from voiceflow.files import read_json, replacing, write_json
 from voiceflow.text.normalise import words_of
 from voiceflow.text.phones import PhoneTable
 
 SHARD_UTTERANCES = 64
+STAGES = ("manifest", "align", "shards")
 
 MakeAligner = Callable[[], Aligner]
+_REFUSALS = (AlignmentError, UserError, ValueError)  # an utterance's own fault, never ours
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What one shard holds: utterances, failures, and sums for the set's statistics."""
+    """What one shard holds: utterances, rejections, and sums for the set's statistics."""
 
     index: int
     n_utterances: int
-    n_failed: int
+    n_rejected: int
     n_frames: int
     seconds: float
     mel_sum: float
@@ -51,131 +60,246 @@ class Summary:
     """What a preparation gave."""
 
     utterances: int
-    failed: int
+    rejected: int
     hours: float
     frames: int
 
     def __str__(self) -> str:
-        total = self.utterances + self.failed
+        total = self.utterances + self.rejected
         return (
             f"{self.utterances} of {total} utterances prepared "
             f"({100 * self.utterances / max(total, 1):.2f} %), {self.hours:.2f} hours, "
-            f"{self.frames} frames; {self.failed} left out"
+            f"{self.frames} frames; {self.rejected} rejected"
         )
 
 
-class _Worker:
-    """One process's aligner and front end, made once."""
+@dataclass(frozen=True)
+class Request:
+    """How each utterance is treated; goes to every worker."""
 
-    def __init__(
-        self, make_aligner: MakeAligner, spec: FeatureSpec, phones: PhoneTable, folder: Path
-    ) -> None:
+    make_aligner: MakeAligner
+    spec: FeatureSpec
+    phones: PhoneTable
+    folder: Path
+    min_score: float | None = None
+    most_seconds: float = MOST_SECONDS
+    until: str = "shards"
+
+
+class Worker:
+    """Called with a shard's number and utterances, in any process; makes its tools once in each."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._aligner: Aligner | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"request": self.request, "_aligner": None}
+
+    def __call__(self, task: tuple[int, Sequence[Utterance]]) -> ShardResult | None:
+        """Do what is missing of a shard; None when the work ends with its alignments."""
         import torch
 
         torch.set_num_threads(1)
-        self.aligner = make_aligner()
-        self.spec = spec
-        self.phones = phones
-        self.log_mel = LogMel(spec)
-        self.folder = folder
+        worker = _here(self)
+        index, utterances = task
+        aligned = worker.align(index, utterances)
+        return None if self.request.until == "align" else worker.shard(index, utterances, aligned)
 
-    def utterance(self, utterance: Utterance) -> PreparedUtterance:
-        import torch
+    def align(self, index: int, utterances: Sequence[Utterance]) -> dict[str, Alignment | Rejected]:
+        """The shard's alignments by id, read where they are there already."""
+        path = self.request.folder / "alignments" / f"{index:05d}.jsonl"
+        if not path.exists():
+            if self._aligner is None:
+                self._aligner = self.request.make_aligner()
+            found = {u.id: self._align_one(self._aligner, u) for u in utterances}
+            lines = [json.dumps({"id": id, **_as_values(result)}) for id, result in found.items()]
+            with replacing(path) as temporary:
+                temporary.write_text("".join(line + "\n" for line in lines), "utf-8")
+        values = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        return {v["id"]: _from_values(v) for v in values}
 
-        from voiceflow.audio.io import load_mono, resample
+    def _align_one(self, aligner: Aligner, utterance: Utterance) -> Alignment | Rejected:
+        from voiceflow.audio.io import resample
 
-        rate = self.spec.sample_rate
-        wave = load_mono(utterance.audio, rate)
-        listened = resample(wave, rate, SAMPLE_RATE)
-        alignment = self.aligner.align(listened, words_of(utterance.text), utterance.id)
-        mel = self.log_mel(torch.from_numpy(wave)).numpy()
-        framed = to_frames(alignment, len(mel), self.spec.hop_seconds)
-        self.phones.ids(framed.phones)  # raises here, where the utterance can still be left out
-        seconds = len(wave) / rate
-        return PreparedUtterance(
-            utterance, seconds, mel.astype(np.float16), framed, alignment.score
-        )
+        spec = self.request.spec
+        try:
+            wave = load_recording(utterance.audio, spec, self.request.most_seconds)
+            listened = resample(wave, spec.sample_rate, SAMPLE_RATE)
+            return aligner.align(listened, words_of(utterance.text), utterance.id)
+        except _REFUSALS as error:
+            return Rejected(utterance.id, utterance.audio, str(error))
 
-    def shard(self, index: int, utterances: Sequence[Utterance]) -> ShardResult:
+    def shard(
+        self,
+        index: int,
+        utterances: Sequence[Utterance],
+        aligned: dict[str, Alignment | Rejected],
+    ) -> ShardResult:
+        """Features and frames of what was aligned, as one Parquet file."""
+        log_mel = LogMel(self.request.spec)
         rows: list[PreparedUtterance] = []
-        failed: list[dict[str, str]] = []
+        rejected: list[Rejected] = []
         for utterance in utterances:
             try:
-                rows.append(self.utterance(utterance))
-            except (AlignmentError, UserError, ValueError) as error:
-                failed.append({"id": utterance.id, "audio": utterance.audio, "reason": str(error)})
+                rows.append(self._prepare_one(log_mel, utterance, aligned[utterance.id]))
+            except _REFUSALS as error:
+                rejected.append(Rejected(utterance.id, utterance.audio, str(error)))
         mels = [row.mel.astype(np.float64) for row in rows]
         result = ShardResult(
             index=index,
             n_utterances=len(rows),
-            n_failed=len(failed),
+            n_rejected=len(rejected),
             n_frames=sum(len(m) for m in mels),
             seconds=sum(row.seconds for row in rows),
             mel_sum=float(sum(m.sum() for m in mels)),
             mel_squares=float(sum(np.square(m).sum() for m in mels)),
         )
-        name = self.folder / "shards" / f"{index:05d}"
+        name = self.request.folder / "shards" / f"{index:05d}"
         if rows:  # `datasets` cannot read a file without rows
             write_shard(name.with_suffix(".parquet"), rows)
-        with replacing(name.with_suffix(".failed.jsonl")) as temporary:
-            temporary.write_text("".join(json.dumps(f) + "\n" for f in failed), "utf-8")
+        _write_lines(name.with_suffix(".rejected.jsonl"), rejected)
         write_json(name.with_suffix(".json"), asdict(result))
         return result
 
+    def _prepare_one(
+        self, log_mel: LogMel, utterance: Utterance, alignment: Alignment | Rejected
+    ) -> PreparedUtterance:
+        import torch
 
-_worker: _Worker | None = None
+        if isinstance(alignment, Rejected):
+            raise UserError(alignment.reason)
+        least, score = self.request.min_score, alignment.score
+        if least is not None and score is not None and score < least:
+            raise UserError(
+                f"{utterance.id}: the alignment's score {score:.2f} is under {least:g} "
+                "(--min-score): the transcript is probably not what is said"
+            )
+        spec = self.request.spec
+        wave = load_recording(utterance.audio, spec, self.request.most_seconds)
+        mel = log_mel(torch.from_numpy(wave)).numpy()
+        framed = to_frames(alignment, len(mel), spec.hop_seconds)
+        self.request.phones.ids(framed.phones)  # raises here, where it can still be left out
+        seconds = len(wave) / spec.sample_rate
+        return PreparedUtterance(utterance, seconds, mel.astype(np.float16), framed, score)
 
 
-def _start(
-    make_aligner: MakeAligner, spec: FeatureSpec, phones: PhoneTable, folder: Path
-) -> None:
-    global _worker
-    _worker = _Worker(make_aligner, spec, phones, folder)
+_workers: dict[Path, Worker] = {}
 
 
-def _run(index: int, utterances: Sequence[Utterance]) -> ShardResult:
-    assert _worker is not None
-    return _worker.shard(index, utterances)
+def _here(worker: Worker) -> Worker:
+    """This process's own worker for a folder: its aligner lives on from shard to shard."""
+    return _workers.setdefault(worker.request.folder, worker)
 
 
 def prepare(
-    utterances: Iterable[Utterance],
+    items: Iterable[Utterance | Rejected],
     make_aligner: MakeAligner,
     spec: FeatureSpec,
     out: Path,
     phones: PhoneTable,
     settings: dict[str, str],
-    workers: int = 1,
+    *,
+    executor: Executor | None = None,
     limit: int | None = None,
-) -> Summary:
-    """Align, compute and write everything; utterances that fail are listed, never lost silently.
+    min_score: float | None = None,
+    most_seconds: float = MOST_SECONDS,
+    until: str = "shards",
+) -> Summary | None:
+    """Align, compute and write everything; what is rejected is listed, never lost silently.
 
-    make_aligner is called once in each of the `workers` processes; `settings` name what was
-    asked for and are part of the fingerprint. Raises UserError when `out` holds data of other
-    settings or when nothing could be prepared.
+    make_aligner is called once in each worker; `settings` name what was asked for and are part of
+    the fingerprint. until: the last stage to run; None is returned before the last. Raises
+    UserError when `out` holds data of other settings or when nothing could be prepared.
     """
     from rich.progress import track
 
-    items = list(islice(utterances, limit))
-    if not items:
-        raise UserError("the corpus holds no utterances: check the folder and the subset")
-    request = {**settings, "features": spec.fingerprint(), "version": __version__}
-    request["manifest"] = _fingerprint([json.dumps(asdict(item)) for item in items])
-    _claim(out, request)
-    write_manifest(out / "manifest.jsonl", items)
-    shards = {
-        index: items[start : start + SHARD_UTTERANCES]
-        for index, start in enumerate(range(0, len(items), SHARD_UTTERANCES))
+    if until not in STAGES:
+        raise UserError(f"stage '{until}' is not one of {', '.join(STAGES)}")
+    request = {
+        **settings,
+        "features": spec.fingerprint(),
+        "version": __version__,
+        "min_score": str(min_score),
+        "most_seconds": str(most_seconds),
+        "limit": str(limit),
     }
-    done = {i: out / "shards" / f"{i:05d}.json" for i in shards}
-    results = [ShardResult(**read_json(path)) for path in done.values() if path.exists()]
-    waiting = [i for i, path in done.items() if not path.exists()]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start, (make_aligner, spec, phones, out)) as pool:
-        futures = [pool.submit(_run, i, shards[i]) for i in waiting]
-        for future in track(futures, description="shards"):
-            results.append(future.result())
-    return _finish(out, spec, phones, request, results)
+    utterances = _manifest(items, out, request, limit)
+    if until == "manifest":
+        return None
+    work = Worker(Request(make_aligner, spec, phones, out, min_score, most_seconds, until))
+    results: list[ShardResult] = []
+    waiting: list[tuple[int, Sequence[Utterance]]] = []
+    for index, start in enumerate(range(0, len(utterances), SHARD_UTTERANCES)):
+        done = out / "shards" / f"{index:05d}.json"
+        if done.exists():
+            results.append(ShardResult(**read_json(done)))
+        else:
+            waiting.append((index, utterances[start : start + SHARD_UTTERANCES]))
+    executor = executor or Processes()
+    for result in track(executor.run(work, waiting), "shards", total=len(waiting)):
+        if result is not None:
+            results.append(result)
+    if until == "align":
+        return None
+    return _finish(out, spec, phones, request, results, utterances)
+
+
+def _manifest(
+    items: Iterable[Utterance | Rejected], out: Path, request: dict[str, str], limit: int | None
+) -> list[Utterance]:
+    """Write manifest.jsonl and what the corpus itself rejects; claims `out` for the request."""
+    seen: set[str] = set()
+    digest = hashlib.sha256()
+    rejected: list[Rejected] = []
+
+    def checked() -> Iterator[Utterance]:
+        for item in items:
+            kept = _check(item, seen)
+            digest.update(kept.to_json().encode())
+            if isinstance(kept, Rejected):
+                rejected.append(kept)
+            else:
+                seen.add(kept.id)
+                yield kept
+
+    utterances = list(islice(checked(), limit))
+    if not utterances and not rejected:
+        raise UserError("the corpus holds no utterances: check the folder and the subset")
+    request["manifest"] = digest.hexdigest()[:16]
+    _claim(out, request)
+    for left in out.rglob(".*.tmp"):  # of a run that was killed
+        left.unlink(missing_ok=True)
+    _write_lines(out / "rejected.manifest.jsonl", rejected)
+    _write_lines(out / "manifest.jsonl", utterances)
+    return read_manifest(out / "manifest.jsonl")
+
+
+def _check(item: Utterance | Rejected, seen: set[str]) -> Utterance | Rejected:
+    """What the corpus gives, or why it cannot be taken as it is."""
+    if isinstance(item, Rejected):
+        return item
+    if item.id in seen:
+        return Rejected(item.id, item.audio, f"{item.id}: the id comes a second time")
+    if not item.id or ".." in item.id or any(c in item.id for c in "/\\\n\0"):
+        return Rejected(item.id, item.audio, f"{item.id!r}: not an id that files can be named by")
+    if not item.text.strip():
+        return Rejected(item.id, item.audio, f"{item.id}: the transcript is empty")
+    return item
+
+
+def _write_lines(path: Path, items: Iterable[Utterance | Rejected]) -> None:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for item in items:
+            file.write(item.to_json() + "\n")
+
+
+def _as_values(result: Alignment | Rejected) -> dict[str, Any]:
+    return asdict(result) if isinstance(result, Rejected) else result.to_dict()
+
+
+def _from_values(values: dict[str, Any]) -> Alignment | Rejected:
+    return Rejected(**values) if "reason" in values else Alignment.from_dict(values)
 
 
 def _claim(out: Path, request: dict[str, str]) -> None:
@@ -199,20 +323,21 @@ def _finish(
     phones: PhoneTable,
     request: dict[str, str],
     results: Sequence[ShardResult],
+    utterances: Sequence[Utterance],
 ) -> Summary:
     frames = sum(r.n_frames for r in results)
-    with replacing(out / "failed.jsonl") as temporary:
-        parts = sorted((out / "shards").glob("*.failed.jsonl"))
+    parts = [out / "rejected.manifest.jsonl", *sorted((out / "shards").glob("*.rejected.jsonl"))]
+    with replacing(out / "rejected.jsonl") as temporary:
         temporary.write_text("".join(p.read_text("utf-8") for p in parts), "utf-8")
     if frames == 0:
-        raise UserError(f"nothing could be prepared: {out / 'failed.jsonl'} has the reasons")
+        raise UserError(f"nothing could be prepared: {out / 'rejected.jsonl'} has the reasons")
     values = frames * spec.n_mels
     ordered = sorted(results, key=lambda r: r.index)
     mean = sum(r.mel_sum for r in ordered) / values
     std = (sum(r.mel_squares for r in ordered) / values - mean**2) ** 0.5
     summary = Summary(
         utterances=sum(r.n_utterances for r in results),
-        failed=sum(r.n_failed for r in results),
+        rejected=len((out / "rejected.jsonl").read_text("utf-8").splitlines()),
         hours=sum(r.seconds for r in ordered) / 3600,
         frames=frames,
     )
@@ -220,10 +345,8 @@ def _finish(
     with replacing(out / "features.json") as temporary:
         finished.save(temporary)
     phones.save(out / "phones.json")
-    fingerprint = _fingerprint([json.dumps(request, sort_keys=True), finished.fingerprint()])
+    write_json(out / "split.json", speaker_split([u.speaker for u in utterances]))
+    lines = [json.dumps(request, sort_keys=True), finished.fingerprint()]
+    fingerprint = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     write_json(out / "info.json", {**request, **asdict(summary), "fingerprint": fingerprint})
     return summary
-
-
-def _fingerprint(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -3,9 +3,10 @@
 A prepared folder holds
 
     shards/00000.parquet ...   id, speaker, text, language, seconds, words, mel, phones, durations
-    shards/00000.failed.jsonl  what the shard had to leave out, and why
+    shards/00000.rejected.jsonl  what the shard had to leave out, and why
     features.json phones.json  the front end (with the set's mean and deviation) and the phones
     info.json                  how it was made, with a fingerprint of it
+    split.json                 which speakers are trained on, and which held out
 """
 
 from __future__ import annotations
@@ -122,6 +123,12 @@ class Prepared:
     def _framed(self) -> datasets.Dataset:
         # Nested columns are slow to convert, and training needs none of them.
         return self.dataset.select_columns(["id", "phones", "durations", "mel"])
+
+    @cached_property
+    def validation_speakers(self) -> frozenset[str]:
+        """Speakers that no training hears; none in data of few speakers."""
+        path = self.folder / "split.json"
+        return frozenset(read_json(path)["validation"] if path.is_file() else ())
 
     def framed(self, index: int) -> tuple[str, list[int], np.ndarray, np.ndarray]:
         """A row's id, phones (N), durations (N,) int64 and log-mel (T, M) float16.

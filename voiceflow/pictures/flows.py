@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voiceflow.files import replacing
+from voiceflow.pictures.page import new_page, write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Density = Callable[[Tensor], Tensor]
 """points (N, 2) -> log density (N,) in nats"""
@@ -58,7 +57,7 @@ def flow_picture(
     data: (N, 2) of the target; reach: half the side of the square that is shown. Raises UserError
     when the file cannot be written.
     """
-    figure = _figure(15.5, 6.6, flow.title)
+    figure = new_page(15.5, 6.6, flow.title)
     upper, lower = figure.subfigures(2, 1, squeeze=False).flat
     axes = upper.subplots(1, 5)
     _heat(axes[0], data, reach, "data")
@@ -68,7 +67,7 @@ def flow_picture(
     _density(axes[3], flow.log_density, reach, top, "density by likelihood")
     _lines(axes[4], flow.states, reach, "lines of motion")
     _velocities(lower.subplots(1, len(FIELD_TIMES)), flow, reach)
-    _write(figure, path)
+    write_page(figure, path)
 
 
 def comparison_picture(
@@ -79,29 +78,14 @@ def comparison_picture(
     data: (N, 2) of the target, and exact_states (S, L, 2), lines of its flow in closed form, stand
     first. Raises UserError when the file cannot be written.
     """
-    figure = _figure(2.9 * (len(flows) + 1), 6.2, "From noise to a mixture of Gaussians")
+    figure = new_page(2.9 * (len(flows) + 1), 6.2, "From noise to a mixture of Gaussians")
     axes = figure.subplots(2, len(flows) + 1, squeeze=False)
     _heat(axes[0, 0], data, reach, "data")
     _lines(axes[1, 0], exact_states, reach, "optimal transport, exact")
     for column, flow in enumerate(flows.values(), 1):
         _heat(axes[0, column], flow.samples, reach, flow.title)
         _lines(axes[1, column], flow.states, reach, "")
-    _write(figure, path)
-
-
-def _figure(width: float, height: float, title: str) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=13)
-    return figure
-
-
-def _write(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    write_page(figure, path)
 
 
 def _square(reach: float, points: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voiceflow.audio.features import FeatureSpec
-from voiceflow.files import replacing
+from voiceflow.pictures.page import new_page, write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,15 +42,11 @@ def infill_picture(
     are seconds in each. Phones may carry word positions, which are not drawn, nor are phones of
     no length. Raises UserError when the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MultipleLocator
 
     seconds = max(len(before_mel), len(after_mel)) * spec.hop_seconds
     width = float(np.clip(_INCHES_PER_SECOND * seconds, _FEWEST_INCHES, _MOST_INCHES))
-    figure = Figure(figsize=(width, 6.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12)
+    figure = new_page(width, 6.6, title, dpi=120)
     loudest = float(max(before_mel.max(), after_mel.max()))
     quietest = float(np.percentile(np.concatenate([before_mel, after_mel]), 3))
 
@@ -60,7 +56,7 @@ def infill_picture(
         (axes[1], "after", after_mel, phones_after, spans_after),
     )
     for ax, name, mel, phones, spans in rows:
-        image = _draw_mel(ax, mel, spec, quietest, loudest)
+        image = draw_mel(ax, mel, spec, quietest, loudest)
         _draw_phones(ax, phones, spans)
         _draw_spans(ax, spans)
         ax.set_ylabel(f"{name} (Hz)")
@@ -70,11 +66,11 @@ def infill_picture(
     axes[1].xaxis.set_minor_locator(MultipleLocator(0.1))
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=40, fraction=0.5 / width)
     bar.set_label("log-mel (natural)")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    write_page(figure, path)
 
 
-def _draw_mel(ax: Axes, mel: np.ndarray, spec: FeatureSpec, low: float, high: float) -> Any:
+def draw_mel(ax: Axes, mel: np.ndarray, spec: FeatureSpec, low: float, high: float) -> Any:
+    """Draw a natural-log mel (T, M) over seconds, bands named in Hz; `low` is black. The image."""
     # Frame i is centred on i hops, so its column begins half a hop earlier.
     half = spec.hop_seconds / 2
     image = ax.imshow(
