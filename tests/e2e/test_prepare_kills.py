@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 KILLS = int(os.environ.get("VOICEFLOW_KILLS", "4"))
+STARTING = 6.0  # seconds in which nothing is written yet, so that the kills find work left
 UTTERANCES = os.environ.get("VOICEFLOW_UTTERANCES", "192")
 
 
@@ -46,7 +47,7 @@ def test_kills_change_nothing(speech_dir: Path, tmp_path: Path) -> None:
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            process.wait(timeout=chance.uniform(0.1, 0.6 * whole))
+            process.wait(timeout=chance.uniform(0.1, STARTING + 2 * whole / KILLS))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

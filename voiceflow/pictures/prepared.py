@@ -267,11 +267,14 @@ def _names(ax: Axes, x: str, y: str) -> None:
 
 
 def _speakers(ax: Axes, found: Statistics) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     minutes = np.sort(np.array(list(found.speakers.values())) / 60)[::-1]
     ax.fill_between(
         np.arange(len(minutes) + 1), [*minutes, minutes[-1]], step="post", color=_OTHER_BAR
     )
     ax.set_xlim(0, len(minutes))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.set_ylim(0, 1.1 * minutes[0])
     ax.set_title("sound of each speaker, the most first", fontsize=10)
     _names(ax, "speakers", "minutes")
@@ -316,6 +319,8 @@ def _phones(figure: Figure, grid: GridSpec, found: Statistics) -> None:
 
 
 def _rejected(ax: Axes, kinds: Sequence[tuple[str, int]], total: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     ax.barh(range(len(kinds)), [count for _, count in kinds], color="#d9c3c3", height=0.8)
     for place, (kind, count) in enumerate(kinds):
         short = kind if len(kind) <= 120 else kind[:119] + "…"
@@ -323,6 +328,7 @@ def _rejected(ax: Axes, kinds: Sequence[tuple[str, int]], total: int) -> None:
             f"{count}  {short}", (0, place), xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=8, parse_math=False,
         )  # fmt: skip
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.set_ylim(len(kinds) - 0.5, -0.5)
     ax.set_yticks([])
     ax.set_title(f"{total} rejected, by reason", fontsize=10)
