@@ -82,3 +82,24 @@ def test_variants_of_a_dictionary_file(tmp_path: Path) -> None:
     assert read_dictionary(path) == {"A": [("AH",), ("EY",)], "AT": [("AE", "T")]}
     with pytest.raises(UserError, match=r"absent\.dict"):
         read_dictionary(tmp_path / "absent.dict")
+
+
+def test_ones_own_words_come_first(tmp_path: Path) -> None:
+    own = tmp_path / "own.dict"
+    own.write_text("tomato T AH0 M AA1 T OW2\ntomato(2) T AH M EY T OW\nvoicebox V OY S B AA K S\n")
+    lexicon = Lexicon.english(own=own)
+    assert lexicon.pronunciations("TOMATO") == [
+        tuple("T AH M AA T OW".split()), tuple("T AH M EY T OW".split()),
+    ]  # fmt: skip
+    assert lexicon.pronunciations("VOICEBOX") == [tuple("V OY S B AA K S".split())]
+    assert lexicon.source("VOICEBOX") == "dictionary"
+    assert lexicon.pronunciations("CAT") == Lexicon.english().pronunciations("CAT")
+
+
+def test_ones_own_words_in_other_phones_are_refused(tmp_path: Path) -> None:
+    own = tmp_path / "own.dict"
+    own.write_text("tomato T QQ M\n")
+    with pytest.raises(UserError, match=r"own\.dict: TOMATO has the phone QQ, expected ARPAbet"):
+        Lexicon.english(own=own)
+    with pytest.raises(UserError, match="no readable pronunciation dictionary"):
+        Lexicon.english(own=tmp_path / "none.dict")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 from voiceflow.text.lexicon import Lexicon, Pronunciation
 
@@ -10,9 +11,13 @@ GUESSES = 4
 
 
 @cache
-def english_lexicon() -> Lexicon:
-    """Pronounces any word of A to Z and apostrophes; made once a process."""
-    return Lexicon.english(_guess)
+def english_lexicon(own: Path | None = None) -> Lexicon:
+    """Pronounces any word of A to Z and apostrophes; made once a process.
+
+    own: a dictionary of one's own, whose words it says as that tells; UserError where it cannot be
+    read.
+    """
+    return Lexicon.english(_guess, own)
 
 
 def _guess(word: str) -> list[Pronunciation]:

@@ -71,6 +71,10 @@ def prepare(
     voice: Annotated[
         str | None, typer.Option(help="For ctc: a voice or model folder that carries an aligner.")
     ] = None,
+    lexicon: Annotated[
+        Path | None,
+        typer.Option(help="Pronunciations of your own, a line each: WORD AH B; used first."),
+    ] = None,
     min_score: Annotated[
         float | None,
         typer.Option(help="Reject alignments that score less (nats a frame, 0 is the best)."),
@@ -111,9 +115,11 @@ def prepare(
     settings = {"corpus": corpus, "aligner": aligner.value, "stress": str(stress)}
     if voice is not None:
         settings["voice"] = voice
+    if lexicon is not None:
+        settings["lexicon"] = digest_of(lexicon)
     summary = run(
         read_corpus(corpus, root, subset or [""], download),
-        partial(make_aligner, aligner, alignments, stress, voice),
+        partial(make_aligner, aligner, alignments, stress, voice, lexicon),
         FeatureSpec.named(features),
         out,
         PhoneTable.english(stress),
@@ -157,6 +163,16 @@ def read_utterances(root: Path, subset: str) -> list[Utterance]:
     return [item for item in items if isinstance(item, Utterance)]
 
 
+def digest_of(lexicon: Path) -> str:
+    """What a lexicon's file holds, in short; UserError where it cannot be read or used."""
+    from hashlib import sha256
+
+    from voiceflow.alignment.pronunciation import english_lexicon
+
+    english_lexicon(lexicon)
+    return sha256(lexicon.read_bytes()).hexdigest()[:16]
+
+
 def require_voice(aligner: AlignerName, voice: str | None) -> None:
     """UserError where ctc is asked for without the voice that carries it."""
     if aligner is AlignerName.ctc and voice is None:
@@ -171,14 +187,21 @@ def make_executor(name: ExecutorName, workers: int, address: str) -> Executor:
 
 
 def make_aligner(
-    name: AlignerName, alignments: Path | None, stress: bool, voice: str | None = None
+    name: AlignerName,
+    alignments: Path | None,
+    stress: bool,
+    voice: str | None = None,
+    lexicon: Path | None = None,
 ) -> Aligner:
     """The aligner asked for; called in each worker."""
+    from voiceflow.alignment.pronunciation import english_lexicon
+
+    own = None if lexicon is None else english_lexicon(lexicon)
     if name is AlignerName.ctc:
         from voiceflow.alignment.ctc import CtcAligner
 
         assert voice is not None
-        return CtcAligner.of_voice(voice)
+        return CtcAligner.of_voice(voice, own)
     if name is AlignerName.mfa:
         from voiceflow.alignment.mfa import MfaAligner
 
@@ -186,4 +209,4 @@ def make_aligner(
         return MfaAligner(alignments, stress)
     from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
 
-    return PocketsphinxAligner()
+    return PocketsphinxAligner(own)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from voiceflow.config import UserError
-from voiceflow.text.phones import VOWELS
+from voiceflow.text.phones import ARPABET, VOWELS, without_stress
 
 Pronunciation = tuple[str, ...]
 Source = Literal["dictionary", "rule", "g2p"]
@@ -158,9 +158,26 @@ class Lexicon:
         self._found: dict[str, tuple[list[Pronunciation], Source]] = {}
 
     @classmethod
-    def english(cls, g2p: Callable[[str], Sequence[Pronunciation]] | None = None) -> Lexicon:
-        """On the dictionary that pocketsphinx carries."""
-        return cls(read_dictionary(english_dictionary_path()), g2p)
+    def english(
+        cls,
+        g2p: Callable[[str], Sequence[Pronunciation]] | None = None,
+        own: Path | str | None = None,
+    ) -> Lexicon:
+        """On the dictionary that pocketsphinx carries, and one's own, whose words come first.
+
+        own: lines of a word and its phones, as `word AH B`; more ways to say it as `word(2) ...`;
+        stress digits are passed over. Raises UserError where it cannot be read or says a word in
+        other phones than ARPAbet's.
+        """
+        mine: dict[str, list[Pronunciation]] = {}
+        for word, said in ({} if own is None else read_dictionary(own)).items():
+            mine[word] = _distinct(tuple(map(without_stress, way)) for way in said)
+            if foreign := sorted({p for way in mine[word] for p in way} - set(ARPABET)):
+                raise UserError(
+                    f"{own}: {word} has the phone {foreign[0]}, expected ARPAbet's, such as "
+                    f"{' '.join(ARPABET[:5])}"
+                )
+        return cls({**read_dictionary(english_dictionary_path()), **mine}, g2p)
 
     def pronunciations(self, word: str) -> list[Pronunciation]:
         """Ways to say an upper-case word, likeliest first.
