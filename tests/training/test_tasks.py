@@ -156,7 +156,7 @@ def test_sums_and_counts_of_single_examples_add_to_the_batchs(task: Task, batch:
     nn.init.normal_(network.output.weight, std=0.1)
     alone = [collate([e]) for e in EXAMPLES]
     with torch.no_grad():
-        together = float(task.loss_sum(network, batch))
+        together = float(task.loss_sum(network, batch).detach())
         apart = [float(task.loss_sum(network, single)) for single in alone]
     assert together == pytest.approx(sum(apart), rel=1e-5)
     assert min(apart) > 0
@@ -214,7 +214,7 @@ def test_the_loss_by_borders_is_the_mean_negative_log_posterior(batch: Batch) ->
         of_frames = labels[i, : len(example.phones)].repeat_interleave(example.durations)
         for j, frame in enumerate(range(0, len(example.mel), 2)):
             wanted -= float(log_probs[i, j, of_frames[frame]].detach())
-    assert float(task.loss_sum(network, batch)) == pytest.approx(wanted, rel=1e-5)
+    assert float(task.loss_sum(network, batch).detach()) == pytest.approx(wanted, rel=1e-5)
     assert task.count(batch) == sum((len(e.mel) + 1) // 2 for e in EXAMPLES)
 
 
@@ -233,12 +233,12 @@ def test_ctc_sums_over_all_paths_and_leaves_silence_to_blank() -> None:
     h, y = table.bases().index("HH"), table.bases().index("IY")
     paths = [(h, h, y), (h, y, y), (0, h, y), (h, 0, y), (h, y, 0)]
     total = sum(p[0, a] * p[1, b] * p[2, c] for a, b, c in paths)
-    assert float(task.loss_sum(network, batch)) == pytest.approx(-float(total.log()), rel=1e-4)
+    assert float(task.loss_sum(network, batch).detach()) == pytest.approx(-float(total.log()), rel=1e-4)
 
 
 def test_the_two_losses_are_mixed_by_their_weight(batch: Batch) -> None:
     by_border, by_ctc, both = (
-        float(task.loss_sum(network, batch))
+        float(task.loss_sum(network, batch).detach())
         for task, network in map(aligner_task, (0.0, 1.0, 0.25))
     )
     assert both == pytest.approx(0.75 * by_border + 0.25 * by_ctc, rel=1e-5)
