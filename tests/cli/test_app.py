@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -109,3 +110,14 @@ def test_doctor() -> None:
     assert shown.exit_code == 0
     for part in (__version__, "torch ", "cpu:", "optional parts", "bundled voices"):
         assert part in shown.output
+
+
+def test_an_aligner_is_asked_of_a_voice_that_carries_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = ["prepare", "table", "--root", str(tmp_path), "--out", str(tmp_path / "o")]
+    assert run(monkeypatch, *where, "--aligner", "ctc") == 2
+    assert "name the voice that carries it by --voice" in capsys.readouterr().err
+    assert run(monkeypatch, *where, "--aligner", "ctc", "--voice", str(tmp_path)) == 2
+    assert "carries no aligner" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

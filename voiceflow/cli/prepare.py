@@ -114,7 +114,7 @@ def prepare(
     require_voice(aligner, voice)
     settings = {"corpus": corpus, "aligner": aligner.value, "stress": str(stress)}
     if voice is not None:
-        settings["voice"] = voice
+        settings["voice"] = digest_of_aligner(voice)
     if lexicon is not None:
         settings["lexicon"] = digest_of(lexicon)
     summary = run(
@@ -171,6 +171,18 @@ def digest_of(lexicon: Path) -> str:
 
     english_lexicon(lexicon)
     return sha256(lexicon.read_bytes()).hexdigest()[:16]
+
+
+def digest_of_aligner(voice: str) -> str:
+    """Which aligner a voice carries, in short: two aligners' borders are not to be mixed."""
+    from hashlib import sha256
+
+    from voiceflow.model_folder import find_voice
+
+    weights = find_voice(voice) / "aligner.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{voice} carries no aligner: `voiceflow pack --aligner` gives it one")
+    return sha256(weights.read_bytes()).hexdigest()[:16]
 
 
 def require_voice(aligner: AlignerName, voice: str | None) -> None:

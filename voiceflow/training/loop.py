@@ -232,7 +232,7 @@ def start_from(voice: str, network: nn.Module, task: Task, prepared: Prepared) -
     if size is not None and size != task.network_config:
         raise UserError(
             f"{folder.path} has a {task.name} network of another size: choose the same "
-            f"{'model' if task.name == 'velocity' else 'duration'}= as it was trained with"
+            f"{'model' if task.name == 'velocity' else task.name}= as it was trained with"
         )
     load_weights(network, folder.path / f"{task.name}.safetensors")
 
