@@ -2,8 +2,10 @@
 
 The subset is `NAME[:CONFIG]:SPLIT`, as `mozilla-foundation/common_voice_17_0:de:train`. Its rows
 go to `<root>/<safe name>/audio/` as they are, undecoded, with a line each in `transcripts.jsonl`.
-The columns are found by their usual names; `--audio`, `--text`, `--speaker` and `--language` name
-others. For corpora behind terms, agree to them on the Hub and run `hf auth login` first.
+The columns are found by their usual names, the audio also as the only column of sounds; `--audio`,
+`--text`, `--speaker`, `--language` and `--id` name others (`voiceflow prepare hub --download` has
+`--column text=NAME`). Without `--id` the rows are numbered. For corpora behind terms, agree to them
+on the Hub and run `hf auth login` first.
 
     python -m data_prep.hub ROOT NAME:CONFIG:SPLIT --download   fetches, and goes on if broken off
     python -m data_prep.hub ROOT NAME:CONFIG:SPLIT              prints the manifest
@@ -27,13 +29,17 @@ from voiceflow.files import read_json, replacing, write_json
 if TYPE_CHECKING:
     import datasets
 
-# Of each column, the names under which it is looked for, in this order.
-USUAL = {
+# Of each column, the names under which it is looked for, in this order. An id is never guessed:
+# what a corpus calls so may come twice, or be no name for a file.
+USUAL: dict[str, tuple[str, ...]] = {
     "audio": ("audio",),
-    "text": ("sentence", "text", "transcription", "normalized_text", "text_normalized"),
+    "text": (
+        "sentence", "text", "transcription", "transcript", "normalized_text", "text_normalized",
+    ),
     "speaker": ("client_id", "speaker_id", "speaker"),
     "language": ("locale", "language"),
-}
+    "id": (),
+}  # fmt: skip
 SPEAKER, LANGUAGE = "unknown", "en"  # where no column tells
 
 _CODE = re.compile(r"[a-z]{2}([-_][A-Za-z]{2,4})?")  # a language, as de, zh-CN or en_us
@@ -41,10 +47,10 @@ _REPORT_EVERY = 100  # rows
 
 
 def read(root: Path, subset: str) -> Iterator[Utterance | Rejected]:
-    """The utterances of a subset that was downloaded, in the order of their ids (the rows').
+    """The utterances of a subset that was downloaded, in the order of the rows.
 
-    Rejected are rows without sound or text. Raises UserError for a subset that is not there, or
-    not whole.
+    Rejected are rows without sound, text or, where a column has it, id. Raises UserError for a
+    subset that is not there, or not whole.
     """
     folder = root / safe_name(subset)
     if not folder.is_dir():
@@ -92,19 +98,21 @@ def download(
     text: str | None = None,
     speaker: str | None = None,
     language: str | None = None,
+    id: str | None = None,
 ) -> None:
     """Stream a subset's rows into files under `root`, whole or not at all.
 
     What has arrived stands in a folder of its own name with `.part` until all rows are there; a
     further call goes on after the last whole row. Each name is a column's; without one, the usual
-    names are tried. Raises UserError for a corpus that cannot be had, and for columns that are
-    not there.
+    names are tried, and rows are numbered for their ids. Raises UserError for a corpus that cannot
+    be had, for columns that are not there, and for a subset that was fetched with other columns.
     """
+    wanted = {"audio": audio, "text": text, "speaker": speaker, "language": language, "id": id}
     folder = root / safe_name(subset)
     if folder.is_dir():
+        _same_columns(folder / "source.json", wanted)
         return
     name, config, split = _parts(subset)
-    wanted = {"audio": audio, "text": text, "speaker": speaker, "language": language}
     rows, columns = _stream(name, config, split, wanted)
     part = _unfinished(folder)
     try:
@@ -144,19 +152,50 @@ def _stream(
             f"{_told(error)}; look at its page on the Hub: what its parts are called, and whether "
             "it has terms to agree to (then `hf auth login`)"
         ) from error
+    columns = _columns(name, features, wanted)
+    rows = rows.select_columns(list(dict.fromkeys(columns.values())))
+    return rows.cast_column(columns["audio"], datasets.Audio(decode=False)), columns
+
+
+def _columns(
+    name: str, features: Mapping[str, Any], wanted: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Which of a corpus's columns is the audio, the text and so on: the one asked for, or usual."""
+    import datasets
+
     columns = {}
     for what, names in USUAL.items():
         asked = wanted[what]
-        found = [column for column in ([asked] if asked else names) if column in features]
+        if what == "audio":
+            sounds = [c for c, kind in features.items() if isinstance(kind, datasets.Audio)]
+            names = (*names, *(sounds if len(sounds) == 1 else []))
+        looked_for = [asked] if asked else names
+        there = [column for column in looked_for if column in features]
+        found = [column for column in there if _can_hold(what, features[column])]
         if found:
             columns[what] = found[0]
         elif asked or what in ("audio", "text"):
-            raise UserError(
-                f"{name} has no column {asked or ' or '.join(names)} for the {what}; it has "
-                f"{', '.join(features)}: name one by --{what}"
+            fault = (
+                f"has a column {there[0]}, but of {features[there[0]]}, which cannot be the {what}"
+                if there
+                else f"has no column {' or '.join(looked_for)} for the {what}"
             )
-    rows = rows.select_columns(list(dict.fromkeys(columns.values())))
-    return rows.cast_column(columns["audio"], datasets.Audio(decode=False)), columns
+            raise UserError(
+                f"{name} {fault}; it has {', '.join(features)}: name one by --column {what}=NAME "
+                f"(python -m data_prep.hub: --{what} NAME)"
+            )
+    return columns
+
+
+def _can_hold(what: str, kind: Any) -> bool:
+    """Whether a column of this kind can be it: sounds, or their paths; or something to print."""
+    import datasets
+
+    if what != "audio":
+        return isinstance(kind, datasets.Value | datasets.ClassLabel)
+    if isinstance(kind, datasets.Value):
+        return kind.dtype in ("string", "large_string", "binary", "large_binary")
+    return isinstance(kind, datasets.Audio | dict)
 
 
 def _told(error: Exception) -> str:
@@ -179,6 +218,21 @@ def _same_source(path: Path, source: dict[str, Any]) -> None:
             "ask for the same"
         )
     write_json(path, source)
+
+
+def _same_columns(path: Path, wanted: Mapping[str, str | None]) -> None:
+    """UserError where what is there was fetched with other columns than those asked for."""
+    asked = {what: column for what, column in wanted.items() if column}
+    if not asked:
+        return
+    taken = read_json(path)["columns"]
+    differing = [what for what, column in asked.items() if taken.get(what) != column]
+    if differing:
+        told = ", ".join(f"{what}={column}" for what, column in taken.items())
+        raise UserError(
+            f"{path.parent} was fetched with the columns {told}; another is asked for as "
+            f"{', '.join(differing)}: delete the folder to fetch it anew, or ask for the same"
+        )
 
 
 def _prefix(folder: str, split: str) -> str:
@@ -228,27 +282,33 @@ def _save(
     row: Mapping[str, Any],
     columns: dict[str, str],
     folder: Path,
-    id: str,
+    number: str,
     locale: str,
     is_local: bool,
 ) -> dict[str, str]:
-    """Write the row's sound; returns its line of transcripts.jsonl."""
+    """Write the row's sound; returns its line of transcripts.jsonl.
+
+    number: names the sound's file, and the utterance where no column has its id.
+    """
     told = {what: row.get(column) for what, column in columns.items() if what != "audio"}
     words = {what: "" if value is None else str(value) for what, value in told.items()}
     code = words.get("language", "").strip()
+    id = words["id"].strip() if "id" in words else number
     line = {
-        "id": id,
+        "id": id or number,
         "audio": "",
         "text": words["text"],
         "speaker": words.get("speaker", "").strip() or SPEAKER,
         "language": code if _CODE.fullmatch(code) else locale,
         "fault": "",
     }
+    if not id:
+        return {**line, "fault": f"the row has no id in the column {columns['id']}"}
     sound = row.get(columns["audio"]) or {}
     content = sound.get("bytes") or _content(sound.get("path") or "", is_local)
     if not content:
         return {**line, "fault": "the row holds no sound"}
-    line["audio"] = id + _ending(sound.get("path") or "", content)
+    line["audio"] = number + _ending(sound.get("path") or "", content)
     with replacing(folder / line["audio"]) as temporary:
         temporary.write_bytes(content)
     return line

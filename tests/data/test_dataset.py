@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from voiceflow.config import TaskConfig, load_group
-from voiceflow.data.dataset import Example, ExampleDataset, split
+from voiceflow.data.dataset import Example, ExampleDataset, ExampleMaker, split
 from voiceflow.data.shards import Prepared, open_prepared
 
 VELOCITY = load_group(TaskConfig, "task", "velocity")
@@ -26,25 +25,25 @@ def assert_same(a: Example, b: Example) -> None:
 
 
 def test_the_same_key_gives_the_same_example(opened: Prepared) -> None:
-    dataset = ExampleDataset(opened, VELOCITY, 400, seed=3)
+    dataset = ExampleDataset(opened, ExampleMaker(opened.features, VELOCITY, 400, 3))
     first = [dataset[1, row] for row in range(6)]
     torch.manual_seed(9)
-    other = ExampleDataset(opened, VELOCITY, 400, seed=3)
+    other = ExampleDataset(opened, ExampleMaker(opened.features, VELOCITY, 400, 3))
     for row in (5, 2, 0):
         assert_same(other[1, row], first[row])
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(3, 2), (4, 1)])
 def test_another_epoch_or_seed_draws_anew(opened: Prepared, seed: int, epoch: int) -> None:
-    first = ExampleDataset(opened, VELOCITY, 400, seed=3)[1, 0]
-    other = ExampleDataset(opened, VELOCITY, 400, seed)[epoch, 0]
+    first = ExampleDataset(opened, ExampleMaker(opened.features, VELOCITY, 400, 3))[1, 0]
+    other = ExampleDataset(opened, ExampleMaker(opened.features, VELOCITY, 400, seed))[epoch, 0]
     assert torch.equal(first.mel, other.mel)  # nothing was cropped
     assert first.t != other.t
     assert not torch.equal(first.noise, other.noise)
 
 
 def test_fields_fit_together(opened: Prepared) -> None:
-    dataset = ExampleDataset(opened, VELOCITY, 400, seed=0)
+    dataset = ExampleDataset(opened, ExampleMaker(opened.features, VELOCITY, 400, 0))
     for row in range(24):
         example = dataset[0, row]
         id, phones, durations, mel = opened.framed(row)
@@ -66,7 +65,7 @@ def test_fields_fit_together(opened: Prepared) -> None:
 
 
 def test_a_crop_is_a_piece_of_the_utterance(opened: Prepared) -> None:
-    dataset = ExampleDataset(opened, VELOCITY, 25, seed=0)
+    dataset = ExampleDataset(opened, ExampleMaker(opened.features, VELOCITY, 25, 0))
     starts = set()
     for epoch in range(30):
         example = dataset[epoch, 3]
@@ -84,7 +83,7 @@ def test_a_crop_is_a_piece_of_the_utterance(opened: Prepared) -> None:
 
 
 def test_a_phone_longer_than_the_crop_is_cut(opened: Prepared) -> None:
-    dataset = ExampleDataset(opened, VELOCITY, 3, seed=0)
+    dataset = ExampleDataset(opened, ExampleMaker(opened.features, VELOCITY, 3, 0))
     for epoch in range(20):
         example = dataset[epoch, 0]
         assert 1 <= len(example.mel) == int(example.durations.sum()) <= 3
@@ -96,7 +95,7 @@ def test_a_phone_longer_than_the_crop_is_cut(opened: Prepared) -> None:
 def test_spans_are_measured_in_the_tasks_own_units(opened: Prepared, name: str) -> None:
     """Velocity masks half the frames, duration half the phones, however long they are."""
     config = TaskConfig(name, 0.0, 0.5, 0.5, 0.0)
-    dataset = ExampleDataset(opened, config, 400, seed=0)
+    dataset = ExampleDataset(opened, ExampleMaker(opened.features, config, 400, 0))
     for row in range(24):
         example = dataset[0, row]
         frames, phones = float(example.frame_mask.sum()), float(example.mask.sum())
@@ -107,22 +106,22 @@ def test_spans_are_measured_in_the_tasks_own_units(opened: Prepared, name: str) 
 
 
 def test_split_holds_out_whole_speakers_where_the_data_name_them(opened: Prepared) -> None:
-    columns = {"id": opened.dataset["id"][:], "speaker": [f"s{i % 3}" for i in range(24)]}
-    named = SimpleNamespace(dataset=columns, validation_speakers=frozenset({"s1"}))
-    training, held_out = split(named, 5)  # type: ignore[arg-type]
+    named = replace(opened, validation_speakers=frozenset({"s1"}))
+    named.__dict__["index"] = replace(opened.index, speakers=[f"s{i % 3}" for i in range(24)])
+    training, held_out = split(named, 5)
     assert len(held_out) == 5
     assert {i % 3 for i in held_out} == {1}
     assert training == [i for i in range(24) if i % 3 != 1]
-    assert split(named, 0) == (list(range(24)), [])  # type: ignore[arg-type]
+    assert split(named, 0) == (list(range(24)), [])
 
 
 def test_split_holds_out_by_id(opened: Prepared) -> None:
     training, held_out = split(opened, 32)
     assert len(held_out) == 24 // 10
     assert sorted(training + held_out) == list(range(24))
-    ids = list(opened.dataset["id"])
+    ids = opened.index.ids
     backwards = replace(opened)
-    backwards.__dict__["dataset"] = opened.dataset.select(range(23, -1, -1))
+    backwards.__dict__["index"] = replace(opened.index, ids=ids[::-1])
     _, again = split(backwards, 32)
     assert {ids[23 - i] for i in again} == {ids[i] for i in held_out}
     assert split(opened, 1)[1][0] in held_out

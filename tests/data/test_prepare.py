@@ -1,7 +1,6 @@
 """Preparation: whole, resumable, with every failure listed, and never a mixture of settings."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -102,7 +101,8 @@ class Corpus:
         aligner = partial(MfaAligner, self.folder)
         return prepare(
             self.utterances, aligner, spec, out or self.out, PhoneTable.english(),
-            settings if settings is not None else {"aligner": "mfa"}, executor=executor, **options,
+            settings if settings is not None else {"aligner": "mfa"}, executor=executor,
+            shard_utterances=3, **options,
         )  # fmt: skip
 
     def files(self, out: Path | None = None) -> dict[str, bytes]:
@@ -112,7 +112,7 @@ class Corpus:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Three shards of three: good ones, one failure of each kind, and a shard of failures alone."""
     made = Corpus(tmp_path_factory.mktemp("corpus"))
     made.add("a1", 0.4)
@@ -125,9 +125,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
     (made.folder / "noise.wav").write_bytes(b"not audio at all")
     made.utterances.append(Utterance("no-audio", str(made.folder / "noise.wav"), "he", "s"))
     made.utterances.append(Utterance("no-words", made.utterances[0].audio, "...", "s"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SHARD_UTTERANCES", 3)
-        yield made
+    return made
 
 
 @pytest.fixture(scope="module")

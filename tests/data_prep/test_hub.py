@@ -1,16 +1,19 @@
 """The Hub's way, with a local folder of Parquet that `datasets` itself wrote; no network."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from typer.testing import CliRunner
 
 from data_prep import hub
+from voiceflow.cli.app import app
 from voiceflow.config import UserError
-from voiceflow.data.manifest import Rejected, Utterance
+from voiceflow.data.manifest import Rejected, Utterance, read_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -74,13 +77,86 @@ def test_the_second_time_nothing_is_fetched(tmp_path: Path, corpus: Corpus, monk
 def test_columns_of_other_names(tmp_path: Path, corpus: Corpus) -> None:
     made = corpus(audio="clip", sentence="words", client_id="who")
     with pytest.raises(
-        UserError, match=r"no column audio for the audio; it has clip, words.*--aud"
+        UserError,
+        match=r"no column sentence or text or .* for the text; it has clip, words, who, up: name "
+        r"one by --column text=NAME",
     ):
         hub.download(tmp_path / "root", f"{made}:train")
-    with pytest.raises(UserError, match="no column nope for the text"):
+    with pytest.raises(UserError, match="no column nope for the text; it has clip, words, who"):
         hub.download(tmp_path / "root", f"{made}:train", audio="clip", text="nope")
     hub.download(tmp_path / "root", f"{made}:train", audio="clip", text="words", speaker="who")
     assert [one.speaker for one in read(tmp_path / "root", f"{made}:train")] == ["0", "1", "2"]
+
+
+def test_the_only_column_of_sounds_is_the_audio(tmp_path: Path, corpus: Corpus) -> None:
+    hub.download(tmp_path / "root", f"{corpus(audio='clip')}:train")
+    assert len(read(tmp_path / "root", f"{tmp_path / 'made'}:train")) == 3
+    sound = datasets.Audio(decode=False)
+    two = {"one": sound, "two": sound, "text": datasets.Value("string")}
+    none = dict.fromkeys(hub.USUAL)
+    with pytest.raises(UserError, match="no column audio for the audio; it has one, two, text"):
+        hub._columns("name", two, none)
+    assert hub._columns("name", two, {**none, "audio": "two"})["audio"] == "two"
+
+
+def test_columns_of_another_kind_are_not_taken(tmp_path: Path, corpus: Corpus) -> None:
+    made = corpus({"text": [["a"], ["b"], ["c"]], "speaker": [["s"], ["t"], ["u"]]})
+    for wrong, message in [
+        ({"audio": "up"}, "a column up, but of .*int64.*, which cannot be the audio; it has audio"),
+        ({"text": "audio"}, "a column audio, but of Audio.*, which cannot be the text; it has"),
+        ({"speaker": "speaker"}, "a column speaker, but of List.*, which cannot be the speaker"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            hub.download(tmp_path / "root", f"{made}:train", **wrong)
+    hub.download(tmp_path / "root", f"{made}:train")  # nor guessed
+    assert [one.speaker for one in read(tmp_path / "root", f"{made}:train")] == ["0", "1", "2"]
+
+
+def test_ids_of_the_corpus(tmp_path: Path, corpus: Corpus, spoken: list[Utterance]) -> None:
+    subset = f"{corpus({'name': ['b', ' a ', None], 'id': ['x', 'x', 'x']})}:train"
+    root = tmp_path / "root"
+    hub.download(root, subset, id="name")
+    first, second, without = hub.read(root, subset)
+    assert (first.id, second.id) == ("b", "a")
+    assert isinstance(second, Utterance) and second.text == spoken[1].text
+    assert Path(second.audio).read_bytes() == Path(spoken[1].audio).read_bytes()
+    assert isinstance(without, Rejected)
+    assert without.reason == "the row has no id in the column name"
+
+
+def test_what_was_fetched_with_other_columns_is_not_taken_for_it(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    root, subset = tmp_path / "root", f"{corpus({'words': ['a', 'b', 'c']})}:train"
+    hub.download(root, subset)
+    hub.download(root, subset, text="sentence")
+    with pytest.raises(
+        UserError, match=r"fetched with the columns audio=audio, text=sentence.*asked for as text:"
+    ):
+        hub.download(root, subset, text="words")
+
+
+def test_columns_are_named_on_the_command_line(tmp_path: Path, corpus: Corpus) -> None:
+    subset = f"{corpus(sentence='words', client_id='who')}:train"
+    out = tmp_path / "out"
+    command = ["prepare", "hub", "--root", str(tmp_path / "root"), "--subset", subset,
+               "--out", str(out), "--until", "manifest"]  # fmt: skip
+    named = ["--column", "text=words", "--column", "speaker=who"]
+    for wrong, message in [
+        (["--download"], "--column text=NAME"),
+        (named, "--column says what a download takes: give --download too"),
+        (["--download", "--column", "words"], r"expected --column WHAT=NAME.*mend 'words'"),
+        (["--download", "--column", "txt=words"], r"each of audio, text, speaker, language, id"),
+        (["--download", *named, "--column", "text=up"], "mend 'text=up'"),
+    ]:
+        shown = CliRunner().invoke(app, command + wrong)
+        assert isinstance(shown.exception, UserError)
+        assert re.search(message, str(shown.exception)), shown.exception
+        assert not out.exists()
+    shown = CliRunner().invoke(app, ["prepare", "table", *command[2:], "--download", *named])
+    assert "--column is for hub alone, found it with table" in str(shown.exception)
+    assert CliRunner().invoke(app, [*command, "--download", *named]).exit_code == 0
+    assert [one.speaker for one in read_manifest(out / "manifest.jsonl")] == ["0", "1", "2"]
 
 
 def test_what_broke_off_goes_on(tmp_path: Path, corpus: Corpus, monkeypatch) -> None:

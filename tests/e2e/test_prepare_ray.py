@@ -11,7 +11,6 @@ import pytest
 from voiceflow.alignment.ctc import CtcAligner
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import UserError
-from voiceflow.data import prepare as module
 from voiceflow.data.executors import Executor, Processes, Ray
 from voiceflow.data.manifest import Utterance
 from voiceflow.data.prepare import Summary, prepare
@@ -24,7 +23,7 @@ ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'voiceflow
 def run(utterances: list[Utterance], out: Path, executor: Executor) -> Summary | None:
     return prepare(
         utterances, partial(CtcAligner.of_voice, "mini"), FeatureSpec.named("voicebox16k"), out,
-        PhoneTable.english(), {"aligner": "ctc"}, executor=executor,
+        PhoneTable.english(), {"aligner": "ctc"}, executor=executor, shard_utterances=8,
     )  # fmt: skip
 
 
@@ -42,7 +41,6 @@ def test_a_lost_node_changes_nothing(
     from data_prep import librispeech
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setattr(module, "SHARD_UTTERANCES", 8)
     items = librispeech.read(speech_dir / "LibriSpeech", "train-clean-5")
     utterances = [u for u in items if isinstance(u, Utterance)][:N_UTTERANCES]
     wanted = run(utterances, tmp_path / "processes", Processes(2))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow.config import UserError
-from voiceflow.text.normalise import words_of
+from voiceflow.text.normalise import plain_words_of, words_of
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,25 @@ def test_any_text_gives_letters_or_a_clear_error(text: str) -> None:
         return
     assert words and all(set(word) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ'") for word in words)
     assert words_of(" ".join(words)) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("L’été, c'est l'été !", "L'ÉTÉ C'EST L'ÉTÉ"),
+        ("Straße — über-groß?", "STRASSE ÜBER-GROSS"),
+        ("«Привет», мир.", "ПРИВЕТ МИР"),
+        ("'quoted' rock-'n'-roll", "QUOTED ROCK N ROLL"),
+        ("e\u0301te\u0301", "ÉTÉ"),
+    ],
+)
+def test_plain_words_of_any_script(text: str, words: str) -> None:
+    assert plain_words_of(text) == words.split()
+    assert plain_words_of(" ".join(plain_words_of(text))) == words.split()
+
+
+def test_plain_words_are_written_as_they_are_said() -> None:
+    with pytest.raises(UserError, match="the text holds '12': write figures as they are said"):
+        plain_words_of("12 mois")
+    with pytest.raises(UserError, match="no word in the text"):
+        plain_words_of("... !")

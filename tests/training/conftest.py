@@ -9,6 +9,7 @@ import pytest
 
 from voiceflow.config import compose
 from voiceflow.training.loop import train
+from voiceflow.training.monitor import Monitor
 
 Train = Callable[..., "Run"]
 
@@ -75,3 +76,22 @@ def finished(run: Train, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "whole"
     run("duration", out)
     return run("velocity", out)
+
+
+@pytest.fixture()
+def stopped_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """(update, run) runs until Ctrl-C after that update."""
+
+    def stopped(last: int, go: Callable[[], object]) -> None:
+        log = Monitor.log
+
+        def interrupted(self: Monitor, update: int, **values: float) -> None:
+            log(self, update, **values)
+            if update == last:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Monitor, "log", interrupted)
+            go()
+
+    return stopped

@@ -33,7 +33,7 @@ def step(state: TrainState, times: int) -> list[float]:
         state.optimizer.step()
         state.optimizer.zero_grad()
         state.update += 1
-        state.sampler = {"epoch": state.update // 3, "position": state.update % 3}
+        state.feed = {"epoch": state.update // 3, "position": state.update % 3}
         state.seconds += 0.25
         state.frames += 100
         state.ema.update(state.network, state.update)
@@ -48,7 +48,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     other = made(5)
     step(other, 2)
     checkpoint.load(path, other)
-    assert (other.update, other.sampler) == (7, {"epoch": 2, "position": 1})
+    assert (other.update, other.feed) == (7, {"epoch": 2, "position": 1})
     assert (other.seconds, other.frames) == (1.75, 700)
     saved = whole.tensors()
     assert {f"optimizer.0.weight.{k}" for k in ("step", "exp_avg", "exp_avg_sq")} < set(saved)

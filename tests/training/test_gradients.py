@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from voiceflow.config import compose
 from voiceflow.data.batching import Batch, collate
-from voiceflow.data.dataset import ExampleDataset
+from voiceflow.data.dataset import ExampleDataset, ExampleMaker
 from voiceflow.data.shards import open_prepared
 from voiceflow.training.loop import accumulate_gradients
 from voiceflow.training.tasks import make_task
@@ -38,7 +38,7 @@ def gradients(
     torch.manual_seed(0)
     network = task.build(opened.phones, opened.features)
     nn.init.normal_(network.output.weight, std=0.1)  # at zero nothing below it would learn
-    dataset = ExampleDataset(opened, config.task, 400, seed=0)
+    dataset = ExampleDataset(opened, ExampleMaker(opened.features, config.task, 400, 0))
     batches: list[Batch] = [collate([dataset[0, row] for row in part]) for part in parts]
     model = accelerator.prepare(network)
     loss, frames = accumulate_gradients(accelerator, task, model, batches)
@@ -81,7 +81,8 @@ def test_the_loss_is_the_mean_over_masked_elements(
     """Neither the mean of the parts' means nor a sum."""
     parts = [gradients(prepared, task_name, [part], Accelerator(cpu=True)) for part in PARTS]
     config = compose([f"task={task_name}", f"data={prepared}", "out=none"])
-    dataset = ExampleDataset(open_prepared(prepared), config.task, 400, seed=0)
+    opened = open_prepared(prepared)
+    dataset = ExampleDataset(opened, ExampleMaker(opened.features, config.task, 400, 0))
     task = make_task(config)
     counts = [task.count(collate([dataset[0, row] for row in part])) for part in PARTS]
     losses = [float(part["loss"]) for part in parts]

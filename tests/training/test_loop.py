@@ -28,7 +28,6 @@ from voiceflow.files import read_json, write_json
 from voiceflow.model_folder import ModelFolder
 from voiceflow.training import checkpoint
 from voiceflow.training.loop import train, validate, validation_batches
-from voiceflow.training.monitor import Monitor
 from voiceflow.training.tasks import VelocityTask, make_task
 
 Command = Callable[..., list[str]]
@@ -68,25 +67,6 @@ def going_on_after(said: str) -> int:
     """The update after which a run says that it goes on; a run begun anew would give the same."""
     [update] = re.findall(r"going on after update (\d+) of", said)
     return int(update)
-
-
-@pytest.fixture()
-def stopped_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """(update, run) runs until Ctrl-C after that update."""
-
-    def stopped(last: int, go: Callable[[], object]) -> None:
-        log = Monitor.log
-
-        def interrupted(self: Monitor, update: int, **values: float) -> None:
-            log(self, update, **values)
-            if update == last:
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Monitor, "log", interrupted)
-            go()
-
-    return stopped
 
 
 @pytest.mark.parametrize("task", ["velocity", "duration"])

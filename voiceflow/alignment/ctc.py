@@ -18,8 +18,10 @@ from voiceflow.audio.io import resample
 from voiceflow.config import UserError
 from voiceflow.model_folder import ModelFolder
 from voiceflow.models.aligner import PhoneRecogniser
-from voiceflow.text.lexicon import Lexicon
+from voiceflow.text.lexicon import Pronounces
 from voiceflow.text.phones import PhoneTable
+
+LENGTHS_APART = 64  # frames
 
 
 class CtcAligner:
@@ -37,7 +39,7 @@ class CtcAligner:
         network: PhoneRecogniser,
         phones: PhoneTable,
         features: FeatureSpec,
-        lexicon: Lexicon | None = None,
+        lexicon: Pronounces | None = None,
         max_pronunciations: int = 6,
     ) -> None:
         self._network = network.eval()
@@ -49,7 +51,7 @@ class CtcAligner:
         self._max_pronunciations = max_pronunciations
 
     @classmethod
-    def of_voice(cls, voice: str | Path, lexicon: Lexicon | None = None) -> CtcAligner:
+    def of_voice(cls, voice: str | Path, lexicon: Pronounces | None = None) -> CtcAligner:
         """The aligner that a voice carries; UserError where it has none."""
         folder = ModelFolder.open(voice)
         network = folder.load("aligner")
@@ -113,7 +115,7 @@ class CtcAligner:
             raise AlignmentError(f"{id}: {len(wave)} samples of audio are too few to hold a word")
         lexicon = self._lexicon or english_lexicon()
         try:
-            said = [lexicon.pronunciations(w)[: self._max_pronunciations] for w in words]
+            said = [list(lexicon.pronunciations(w)[: self._max_pronunciations]) for w in words]
         except UserError as error:
             raise AlignmentError(f"{id}: {error}") from None
         foreign = {p for ways in said for way in ways for p in way} - set(self._classes)
@@ -134,7 +136,10 @@ class CtcAligner:
         ]
         lengths = torch.tensor([len(mel) for mel in mels])
         padded = torch.nn.utils.rnn.pad_sequence(mels, batch_first=True)
-        return self._network(padded, lengths), self._network.frames(lengths).tolist()
+        # Few lengths: what oneDNN keeps for each that it meets adds up to hundreds of megabytes.
+        padded = torch.nn.functional.pad(padded, (0, 0, 0, -padded.shape[1] % LENGTHS_APART))
+        outputs = self._network.frames(lengths)
+        return self._network(padded, lengths)[:, : int(outputs.max())], outputs.tolist()
 
     def _graph(self, said: Sequence[Sequence[tuple[str, ...]]]) -> Graph:
         return words_graph([[[self._classes[p] for p in way] for way in ways] for ways in said])

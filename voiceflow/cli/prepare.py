@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from voiceflow.alignment.types import Aligner
     from voiceflow.data.executors import Executor
     from voiceflow.data.manifest import Rejected, Utterance
+    from voiceflow.text.lexicon import ClosedLexicon, Lexicon
+    from voiceflow.text.phones import PhoneTable
 
 
 class AlignerName(StrEnum):
@@ -24,6 +26,14 @@ class AlignerName(StrEnum):
     pocketsphinx = "pocketsphinx"
     mfa = "mfa"
     ctc = "ctc"
+    even = "even"
+
+
+class PhoneSetName(StrEnum):
+    """Whose phones and words."""
+
+    english = "english"
+    lexicon = "lexicon"
 
 
 class ExecutorName(StrEnum):
@@ -58,11 +68,18 @@ def prepare(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch what is not there first.")
     ] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For hub with --download: which column is the audio, text, speaker, language or "
+            "id, as text=transcription; may be given several times."
+        ),
+    ] = None,
     aligner: Annotated[
         AlignerName,
         typer.Option(
             help="pocketsphinx and ctc make alignments, ctc by --voice; mfa reads the Montreal "
-            "aligner's."
+            "aligner's; even makes none: it is what a first ctc aligner is trained from."
         ),
     ] = AlignerName.pocketsphinx,
     alignments: Annotated[
@@ -75,6 +92,10 @@ def prepare(
         Path | None,
         typer.Option(help="Pronunciations of your own, a line each: WORD AH B; used first."),
     ] = None,
+    phone_set: Annotated[
+        PhoneSetName,
+        typer.Option(help="english, or the phones and words of --lexicon alone: any language."),
+    ] = PhoneSetName.english,
     min_score: Annotated[
         float | None,
         typer.Option(help="Reject alignments that score less (nats a frame, 0 is the best)."),
@@ -84,6 +105,10 @@ def prepare(
     until: Annotated[
         StageName, typer.Option(help="The last stage to run; the rest can follow later.")
     ] = StageName.shards,
+    shard_utterances: Annotated[
+        int,
+        typer.Option(min=1, help="Utterances of a shard: the unit of work, and of a file."),
+    ] = 64,
     workers: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
     executor: Annotated[
         ExecutorName, typer.Option(help="Processes of this machine, or a Ray cluster.")
@@ -107,28 +132,36 @@ def prepare(
     """
     from voiceflow.audio.features import FeatureSpec
     from voiceflow.data.prepare import prepare as run
-    from voiceflow.text.phones import PhoneTable
+    from voiceflow.text.normalise import plain_words_of, words_of
 
     if aligner is AlignerName.mfa and alignments is None:
         raise UserError("--aligner mfa reads TextGrids: name their folder with --alignments")
     require_voice(aligner, voice)
-    settings = {"corpus": corpus, "aligner": aligner.value, "stress": str(stress)}
+    closed = phone_set is PhoneSetName.lexicon
+    require_lexicon(closed, lexicon, aligner, stress)
+    columns = named_columns(corpus, column or [], download)
+    settings = {
+        "corpus": corpus, "aligner": aligner.value, "stress": str(stress),
+        "phone_set": phone_set.value,
+    }  # fmt: skip
     if voice is not None:
         settings["voice"] = digest_of_aligner(voice)
     if lexicon is not None:
-        settings["lexicon"] = digest_of(lexicon)
+        settings["lexicon"] = digest_of(lexicon, closed)
     summary = run(
-        read_corpus(corpus, root, subset or [""], download),
-        partial(make_aligner, aligner, alignments, stress, voice, lexicon),
+        read_corpus(corpus, root, subset or [""], download, columns),
+        partial(make_aligner, aligner, alignments, stress, voice, lexicon, closed),
         FeatureSpec.named(features),
         out,
-        PhoneTable.english(stress),
+        phone_table(lexicon if closed else None, stress),
         settings,
         executor=make_executor(executor, workers, address),
         limit=limit,
         min_score=min_score,
         most_seconds=max_seconds,
         until=until.value,
+        shard_utterances=shard_utterances,
+        words=plain_words_of if closed else words_of,
     )
     if summary is None:
         print(f"{until.value}: done; look at it in {out}, and go on with the same command")
@@ -139,7 +172,11 @@ def prepare(
 
 
 def read_corpus(
-    corpus: str, root: Path, subsets: list[str], download: bool = False
+    corpus: str,
+    root: Path,
+    subsets: list[str],
+    download: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> Iterator[Utterance | Rejected]:
     """What a corpus's subsets hold; UserError for a corpus that is not known."""
     from importlib import import_module
@@ -151,8 +188,28 @@ def read_corpus(
     module = import_module(CORPORA[corpus])
     for subset in subsets:
         if download:
-            module.download(root, subset)
+            module.download(root, subset, **(columns or {}))
         yield from module.read(root, subset)
+
+
+def named_columns(corpus: str, given: list[str], download: bool) -> dict[str, str]:
+    """What `--column` says, {"text": "transcription"}; UserError where it cannot be followed."""
+    from data_prep.hub import USUAL
+
+    if given and corpus != "hub":
+        raise UserError(f"--column is for hub alone, found it with {corpus}: leave it out")
+    if given and not download:
+        raise UserError("--column says what a download takes: give --download too")
+    columns: dict[str, str] = {}
+    for one in given:
+        what, _, name = one.partition("=")
+        if what not in USUAL or not name or what in columns:
+            raise UserError(
+                f"expected --column WHAT=NAME, each of {', '.join(USUAL)} once at the most, found "
+                f"{' '.join(given)}: mend {one!r}"
+            )
+        columns[what] = name
+    return columns
 
 
 def read_utterances(root: Path, subset: str) -> list[Utterance]:
@@ -163,13 +220,49 @@ def read_utterances(root: Path, subset: str) -> list[Utterance]:
     return [item for item in items if isinstance(item, Utterance)]
 
 
-def digest_of(lexicon: Path) -> str:
+def require_lexicon(
+    closed: bool, lexicon: Path | None, aligner: AlignerName, stress: bool
+) -> None:
+    """UserError where a phone set of one's own is asked for with what goes with English alone."""
+    if not closed:
+        return
+    if lexicon is None:
+        raise UserError("--phone-set lexicon takes phones and words of a file: name it, --lexicon")
+    if aligner is AlignerName.pocketsphinx:
+        raise UserError(
+            "pocketsphinx knows English alone: with --phone-set lexicon choose --aligner mfa, ctc "
+            "or, to train a first ctc aligner, even"
+        )
+    if stress:
+        raise UserError("--stress is for English: with --phone-set lexicon phones stay as they are")
+
+
+def phone_table(closed_lexicon: Path | None, stress: bool) -> PhoneTable:
+    """English phones, or those of a lexicon."""
+    from voiceflow.text.lexicon import ClosedLexicon
+    from voiceflow.text.phones import PhoneTable
+
+    if closed_lexicon is None:
+        return PhoneTable.english(stress)
+    return PhoneTable.of(ClosedLexicon(closed_lexicon).phones())
+
+
+def make_lexicon(lexicon: Path | None, closed: bool) -> Lexicon | ClosedLexicon:
+    """English with the words of a file first, or the file's words alone."""
+    from voiceflow.alignment.pronunciation import english_lexicon
+    from voiceflow.text.lexicon import ClosedLexicon
+
+    if closed:
+        assert lexicon is not None
+        return ClosedLexicon(lexicon)
+    return english_lexicon(lexicon)
+
+
+def digest_of(lexicon: Path, closed: bool = False) -> str:
     """What a lexicon's file holds, in short; UserError where it cannot be read or used."""
     from hashlib import sha256
 
-    from voiceflow.alignment.pronunciation import english_lexicon
-
-    english_lexicon(lexicon)
+    make_lexicon(lexicon, closed)
     return sha256(lexicon.read_bytes()).hexdigest()[:16]
 
 
@@ -204,21 +297,24 @@ def make_aligner(
     stress: bool,
     voice: str | None = None,
     lexicon: Path | None = None,
+    closed: bool = False,
 ) -> Aligner:
     """The aligner asked for; called in each worker."""
-    from voiceflow.alignment.pronunciation import english_lexicon
+    if name is AlignerName.even:
+        from voiceflow.alignment.even import EvenAligner
 
-    own = None if lexicon is None else english_lexicon(lexicon)
+        return EvenAligner(make_lexicon(lexicon, closed))
     if name is AlignerName.ctc:
         from voiceflow.alignment.ctc import CtcAligner
 
         assert voice is not None
-        return CtcAligner.of_voice(voice, own)
+        return CtcAligner.of_voice(voice, None if lexicon is None else make_lexicon(lexicon, closed))
     if name is AlignerName.mfa:
         from voiceflow.alignment.mfa import MfaAligner
 
         assert alignments is not None
         return MfaAligner(alignments, stress)
     from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
+    from voiceflow.alignment.pronunciation import english_lexicon
 
-    return PocketsphinxAligner(own)
+    return PocketsphinxAligner(None if lexicon is None else english_lexicon(lexicon))

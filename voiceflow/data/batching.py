@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +66,22 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
 
 
+def bucketed(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """`order`'s numbers in batches of at most `budget` padded frames, by length.
+
+    lengths: of each number. Numbers of one length keep their order; one that is longer than the
+    budget is a batch of its own.
+    """
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    for i in sorted(order, key=lambda i: lengths[i]):
+        if batch and (len(batch) + 1) * lengths[i] > budget:
+            batches.append(batch)
+            batch = []
+        batch.append(i)
+    return [*batches, batch] if batch else batches
+
+
 class FrameBudgetSampler:
     """Endless batches of (epoch, row) keys, at most `budget` padded frames each.
 
@@ -101,7 +117,7 @@ class FrameBudgetSampler:
         """Where the sampler is."""
         return {"epoch": self.epoch, "position": self.position}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from `state_dict`'s place."""
         self.epoch, self.position = state["epoch"], state["position"]
 
@@ -113,14 +129,8 @@ class FrameBudgetSampler:
         pool_size = max(1, int(BUCKET_BATCHES * self.budget / max(mean, 1)))
         batches: list[list[tuple[int, int]]] = []
         for start in range(0, len(order), pool_size):
-            pool = sorted(order[start : start + pool_size], key=lambda i: self.lengths[i])
-            batch: list[tuple[int, int]] = []
-            for i in pool:
-                if batch and (len(batch) + 1) * self.lengths[i] > self.budget:
-                    batches.append(batch)
-                    batch = []
-                batch.append((epoch, self.rows[i]))
-            batches.append(batch)
+            for batch in bucketed(order[start : start + pool_size], self.lengths, self.budget):
+                batches.append([(epoch, self.rows[i]) for i in batch])
         shuffle = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[i] for i in shuffle]
 

@@ -6,16 +6,16 @@ depend on the batch, the process or where a run was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import TaskConfig
 from voiceflow.data.masking import crop_phones, draw_mask, generator_for, uniform
-from voiceflow.data.shards import Prepared
+from voiceflow.data.shards import Framed, Prepared
 
 
 @dataclass(frozen=True)
@@ -48,36 +48,32 @@ class Example:
         return torch.zeros_like(phones) if self.unconditional else phones
 
 
-class ExampleDataset(torch.utils.data.Dataset[Example]):
-    """Examples of chosen rows of a prepared folder, indexed by (epoch, row)."""
+@dataclass(frozen=True)
+class ExampleMaker:
+    """Makes examples of rows: the same from memory-mapped data as from a stream."""
 
-    def __init__(
-        self, prepared: Prepared, task: TaskConfig, crop_frames: int, seed: int
-    ) -> None:
-        self.prepared = prepared
-        self.task = task
-        self.crop_frames = crop_frames
-        self.seed = seed
+    features: FeatureSpec
+    task: TaskConfig
+    crop_frames: int
+    seed: int
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        """The example of row `key[1]` in epoch `key[0]`."""
-        epoch, row_index = key
-        id, phones, durations, mel = self.prepared.framed(row_index)
-        generator = generator_for(self.seed, epoch, id)
-        crop = crop_phones(durations, self.crop_frames, generator)
-        start = int(durations[: crop.start].sum())
-        durations = durations[crop].clip(max=self.crop_frames)  # one phone may be longer
+    def __call__(self, epoch: int, row: Framed) -> Example:
+        """The example of a row in an epoch."""
+        generator = generator_for(self.seed, epoch, row.id)
+        crop = crop_phones(row.durations, self.crop_frames, generator)
+        start = int(row.durations[: crop.start].sum())
+        durations = row.durations[crop].clip(max=self.crop_frames)  # one phone may be longer
         n_frames = int(durations.sum())
-        part = torch.from_numpy(mel[start : start + n_frames].astype(np.float32))
+        part = torch.from_numpy(row.mel[start : start + n_frames].astype(np.float32))
         lengths = torch.from_numpy(durations)
         by_frames = self.task.name == "velocity"
         draw = draw_mask(
             lengths if by_frames else torch.ones_like(lengths), self.task, generator
         )
         return Example(
-            id=id,
-            mel=self.prepared.features.normalise(part),
-            phones=torch.tensor(phones[crop]),
+            id=row.id,
+            mel=self.features.normalise(part),
+            phones=torch.tensor(row.phones[crop]),
             durations=lengths,
             mask=draw.mask,
             unconditional=draw.unconditional,
@@ -86,16 +82,29 @@ class ExampleDataset(torch.utils.data.Dataset[Example]):
         )
 
 
+class ExampleDataset(torch.utils.data.Dataset[Example]):
+    """Examples of a prepared folder, memory-mapped, indexed by (epoch, row)."""
+
+    def __init__(self, prepared: Prepared, make: ExampleMaker) -> None:
+        self.prepared = prepared
+        self.make = make
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        """The example of row `key[1]` in epoch `key[0]`."""
+        epoch, row = key
+        return self.make(epoch, self.prepared.framed(row))
+
+
 def split(prepared: Prepared, n_validation: int) -> tuple[list[int], list[int]]:
     """Rows for training and rows held out, chosen by the hash of their ids.
 
     Where the data name validation speakers, rows held out are theirs, and training hears none of
     them; else at most a tenth of the rows is held out.
     """
-    ids: Sequence[str] = prepared.dataset["id"][:]
+    ids = prepared.index.ids
     order = sorted(range(len(ids)), key=lambda i: generator_for("split", ids[i]).initial_seed())
     if n_validation and (held := prepared.validation_speakers):
-        speakers: Sequence[str] = prepared.dataset["speaker"][:]
+        speakers = prepared.index.speakers
         theirs = [i for i in order if speakers[i] in held]
         return sorted(set(order) - set(theirs)), sorted(theirs[:n_validation])
     n_validation = min(n_validation, len(ids) // 10)

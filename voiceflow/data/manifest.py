@@ -1,7 +1,7 @@
 """The manifest: one utterance a line, as JSON. Every corpus becomes one; seconds are its unit."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -56,27 +56,39 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
     return count
 
 
+def stream_manifest(path: Path) -> Iterator[Utterance]:
+    """A manifest's utterances, one at a time.
+
+    Raises UserError, with the line's number, where the file is missing or is no manifest.
+    """
+    for _, utterance in _numbered(path):
+        yield utterance
+
+
 def read_manifest(path: Path) -> list[Utterance]:
-    """Read a manifest.
+    """Read a manifest whole.
 
     Raises UserError, with the line's number, where the file is missing or is no manifest, or an
     id comes twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"manifest {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"manifest {path} is not UTF-8: {error}") from error
     utterances: dict[str, Utterance] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        utterance = _from_json(line, f"{path}, line {number}")
+    for number, utterance in _numbered(path):
         if utterance.id in utterances:
             raise UserError(f"{path}, line {number}: the id {utterance.id} comes a second time")
         utterances[utterance.id] = utterance
     return list(utterances.values())
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, Utterance]]:
+    try:
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, _from_json(line.rstrip("\n"), f"{path}, line {number}")
+    except OSError as error:
+        raise UserError(f"manifest {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"manifest {path} is not UTF-8: {error}") from error
 
 
 def _from_json(line: str, where: str) -> Utterance:

@@ -3,7 +3,8 @@
     manifest.jsonl               every utterance that the corpus tells of, checked
     alignments/00000.jsonl ...   words and phones in seconds, or the reason why there are none
     shards/00000.parquet ...     features with their phones in frames
-    rejected.jsonl, info.json    what was left out and why; statistics, written at the end
+    index.parquet, info.json     every row in short; statistics, both written at the end
+    rejected.jsonl, split.json   what was left out and why; who is trained on
 
 A shard of utterances is the unit of work: each of its files is written whole or not at all, so the
 same command given again goes on where it was stopped, and gives the same bytes.
@@ -13,9 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,9 @@ from voiceflow.alignment.types import SAMPLE_RATE, Aligner, Alignment, Alignment
 from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.config import UserError
 from voiceflow.data.executors import Executor, Processes
-from voiceflow.data.manifest import Rejected, Utterance, read_manifest
+from voiceflow.data.manifest import Rejected, Utterance, stream_manifest
 from voiceflow.data.recordings import MOST_SECONDS, load_recording
-from voiceflow.data.shards import PreparedUtterance, write_shard
+from voiceflow.data.shards import PreparedUtterance, write_index, write_shard
 from voiceflow.data.splits import speaker_split
 from voiceflow.files import read_json, replacing, write_json
 from voiceflow.text.normalise import words_of
@@ -39,6 +41,7 @@ SHARD_UTTERANCES = 64
 STAGES = ("manifest", "align", "shards")
 
 MakeAligner = Callable[[], Aligner]
+SplitWords = Callable[[str], list[str]]
 _REFUSALS = (AlignmentError, UserError, ValueError)  # an utterance's own fault, never ours
 
 
@@ -84,6 +87,7 @@ class Request:
     min_score: float | None = None
     most_seconds: float = MOST_SECONDS
     until: str = "shards"
+    words: SplitWords = words_of
 
 
 class Worker:
@@ -126,7 +130,7 @@ class Worker:
         try:
             wave = load_recording(utterance.audio, spec, self.request.most_seconds)
             listened = resample(wave, spec.sample_rate, SAMPLE_RATE)
-            return aligner.align(listened, words_of(utterance.text), utterance.id)
+            return aligner.align(listened, self.request.words(utterance.text), utterance.id)
         except _REFUSALS as error:
             return Rejected(utterance.id, utterance.audio, str(error))
 
@@ -140,25 +144,30 @@ class Worker:
         log_mel = LogMel(self.request.spec)
         rows: list[PreparedUtterance] = []
         rejected: list[Rejected] = []
+        mel_sum = mel_squares = 0.0
         for utterance in utterances:
             try:
                 rows.append(self._prepare_one(log_mel, utterance, aligned[utterance.id]))
             except _REFUSALS as error:
                 rejected.append(Rejected(utterance.id, utterance.audio, str(error)))
-        mels = [row.mel.astype(np.float64) for row in rows]
+                continue
+            mel = rows[-1].mel.astype(np.float64)
+            mel_sum += float(mel.sum())
+            mel_squares += float(np.square(mel).sum())
         result = ShardResult(
             index=index,
             n_utterances=len(rows),
             n_rejected=len(rejected),
-            n_frames=sum(len(m) for m in mels),
+            n_frames=sum(len(row.mel) for row in rows),
             seconds=sum(row.seconds for row in rows),
-            mel_sum=float(sum(m.sum() for m in mels)),
-            mel_squares=float(sum(np.square(m).sum() for m in mels)),
+            mel_sum=mel_sum,
+            mel_squares=mel_squares,
         )
         name = self.request.folder / "shards" / f"{index:05d}"
         if rows:  # `datasets` cannot read a file without rows
             write_shard(name.with_suffix(".parquet"), rows)
-        _write_lines(name.with_suffix(".rejected.jsonl"), rejected)
+        with replacing(name.with_suffix(".rejected.jsonl")) as temporary:
+            temporary.write_text("".join(r.to_json() + "\n" for r in rejected), "utf-8")
         write_json(name.with_suffix(".json"), asdict(result))
         return result
 
@@ -205,15 +214,21 @@ def prepare(
     min_score: float | None = None,
     most_seconds: float = MOST_SECONDS,
     until: str = "shards",
+    shard_utterances: int = SHARD_UTTERANCES,
+    words: SplitWords = words_of,
 ) -> Summary | None:
     """Align, compute and write everything; what is rejected is listed, never lost silently.
 
     make_aligner is called once in each worker; `settings` name what was asked for and are part of
-    the fingerprint. until: the last stage to run; None is returned before the last. Raises
-    UserError when `out` holds data of other settings or when nothing could be prepared.
+    the fingerprint. words: a text as upper-case words, English where none is given. until: the last
+    stage to run; None is returned before the last. No more than shard_utterances a worker are held
+    at once; of the whole corpus the ids alone. Raises UserError when `out` holds data of other
+    settings or when nothing could be prepared.
     """
     from rich.progress import track
 
+    if shard_utterances < 1:
+        raise UserError(f"shard_utterances must be at least 1, found {shard_utterances}")
     if until not in STAGES:
         raise UserError(f"stage '{until}' is not one of {', '.join(STAGES)}")
     request = {
@@ -223,56 +238,79 @@ def prepare(
         "min_score": str(min_score),
         "most_seconds": str(most_seconds),
         "limit": str(limit),
+        "shard_utterances": str(shard_utterances),
     }
-    utterances = _manifest(items, out, request, limit)
+    speakers = _manifest(items, out, request, limit)
     if until == "manifest":
         return None
-    work = Worker(Request(make_aligner, spec, phones, out, min_score, most_seconds, until))
-    results: list[ShardResult] = []
-    waiting: list[tuple[int, Sequence[Utterance]]] = []
-    for index, start in enumerate(range(0, len(utterances), SHARD_UTTERANCES)):
-        done = out / "shards" / f"{index:05d}.json"
-        if done.exists():
-            results.append(ShardResult(**read_json(done)))
-        else:
-            waiting.append((index, utterances[start : start + SHARD_UTTERANCES]))
+    work = Worker(Request(make_aligner, spec, phones, out, min_score, most_seconds, until, words))
+    n_shards = -(-sum(speakers.values()) // shard_utterances)
+    done = {int(p.stem) for p in (out / "shards").glob("[0-9]*.json") if p.stem.isdigit()}
+    results = [
+        ShardResult(**read_json(out / "shards" / f"{index:05d}.json"))
+        for index in range(n_shards) if index in done
+    ]  # fmt: skip
+    waiting = _tasks(out / "manifest.jsonl", shard_utterances, done)
     executor = executor or Processes()
-    for result in track(executor.run(work, waiting), "shards", total=len(waiting)):
+    for result in track(executor.run(work, waiting), "shards", n_shards - len(results)):
         if result is not None:
             results.append(result)
     if until == "align":
         return None
-    return _finish(out, spec, phones, request, results, utterances)
+    return _finish(out, spec, phones, request, results, speakers)
+
+
+def _tasks(
+    manifest: Path, size: int, done: Collection[int]
+) -> Iterator[tuple[int, Sequence[Utterance]]]:
+    """The shards that are not done, each with its utterances, read as they are asked for."""
+    utterances = stream_manifest(manifest)
+    for index in count():
+        shard = list(islice(utterances, size))
+        if not shard:
+            return
+        if index not in done:
+            yield index, shard
 
 
 def _manifest(
     items: Iterable[Utterance | Rejected], out: Path, request: dict[str, str], limit: int | None
-) -> list[Utterance]:
-    """Write manifest.jsonl and what the corpus itself rejects; claims `out` for the request."""
+) -> Counter[str]:
+    """Write manifest.jsonl and what the corpus itself rejects; claims `out` for the request.
+
+    Returns the number of each speaker's utterances.
+    """
     seen: set[str] = set()
     digest = hashlib.sha256()
     rejected: list[Rejected] = []
+    speakers: Counter[str] = Counter()
+
+    told = iter(items)
+    first = next(told, None)
+    if first is None:
+        raise UserError("the corpus holds no utterances: check the folder and the subset")
 
     def checked() -> Iterator[Utterance]:
-        for item in items:
+        for item in chain([first], told):
             kept = _check(item, seen)
             digest.update(kept.to_json().encode())
             if isinstance(kept, Rejected):
                 rejected.append(kept)
             else:
                 seen.add(kept.id)
+                speakers[kept.speaker] += 1
                 yield kept
 
-    utterances = list(islice(checked(), limit))
-    if not utterances and not rejected:
-        raise UserError("the corpus holds no utterances: check the folder and the subset")
-    request["manifest"] = digest.hexdigest()[:16]
-    _claim(out, request)
+    with replacing(out / "manifest.jsonl") as temporary:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(item.to_json() + "\n" for item in islice(checked(), limit))
+        request["manifest"] = digest.hexdigest()[:16]
+        _claim(out, request)
     for left in out.rglob(".*.tmp"):  # of a run that was killed
         left.unlink(missing_ok=True)
-    _write_lines(out / "rejected.manifest.jsonl", rejected)
-    _write_lines(out / "manifest.jsonl", utterances)
-    return read_manifest(out / "manifest.jsonl")
+    with replacing(out / "rejected.manifest.jsonl") as temporary:
+        temporary.write_text("".join(r.to_json() + "\n" for r in rejected), "utf-8")
+    return speakers
 
 
 def _check(item: Utterance | Rejected, seen: set[str]) -> Utterance | Rejected:
@@ -286,12 +324,6 @@ def _check(item: Utterance | Rejected, seen: set[str]) -> Utterance | Rejected:
     if not item.text.strip():
         return Rejected(item.id, item.audio, f"{item.id}: the transcript is empty")
     return item
-
-
-def _write_lines(path: Path, items: Iterable[Utterance | Rejected]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for item in items:
-            file.write(item.to_json() + "\n")
 
 
 def _as_values(result: Alignment | Rejected) -> dict[str, Any]:
@@ -323,7 +355,7 @@ def _finish(
     phones: PhoneTable,
     request: dict[str, str],
     results: Sequence[ShardResult],
-    utterances: Sequence[Utterance],
+    speakers: Counter[str],
 ) -> Summary:
     frames = sum(r.n_frames for r in results)
     parts = [out / "rejected.manifest.jsonl", *sorted((out / "shards").glob("*.rejected.jsonl"))]
@@ -345,7 +377,8 @@ def _finish(
     with replacing(out / "features.json") as temporary:
         finished.save(temporary)
     phones.save(out / "phones.json")
-    write_json(out / "split.json", speaker_split([u.speaker for u in utterances]))
+    write_json(out / "split.json", speaker_split(speakers))
+    write_index(out)
     lines = [json.dumps(request, sort_keys=True), finished.fingerprint()]
     fingerprint = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     write_json(out / "info.json", {**request, **asdict(summary), "fingerprint": fingerprint})

@@ -7,15 +7,20 @@ A prepared folder holds
     features.json phones.json  the front end (with the set's mean and deviation) and the phones
     info.json                  how it was made, with a fingerprint of it
     split.json                 which speakers are trained on, and which held out
+    index.parquet              every row's shard, id, speaker and frames, without its features
+
+It is read memory-mapped from a local disk, or shard by shard from any fsspec address.
 """
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,11 +28,28 @@ from voiceflow.alignment.frames import FramedAlignment
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import UserError
 from voiceflow.data.manifest import Utterance
+from voiceflow.data.store import Store, is_remote
 from voiceflow.files import read_json, replacing
 from voiceflow.text.phones import PhoneTable
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
+
+SMALL_FILES = ("info.json", "features.json", "phones.json", "split.json")
+FRAMED_COLUMNS = ["id", "phones", "durations", "mel"]
+
+
+class Framed(NamedTuple):
+    """A row as training takes it.
+
+    phones: (N) numbers; durations: (N,) int64 frames; mel: (T, M) float16, not normalised.
+    """
+
+    id: str
+    phones: list[int]
+    durations: np.ndarray
+    mel: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -99,59 +121,165 @@ def write_shard(path: Path, rows: Sequence[PreparedUtterance]) -> None:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A prepared folder, opened."""
+class Index:
+    """What is known of all rows without reading their features, in the manifest's order.
 
-    folder: Path
+    ids, speakers: (R,) names; shards: (R,) number of the row's shard in `names`; rows: (R,) place
+    in it; n_frames: (R,).
+    """
+
+    names: tuple[str, ...]
+    ids: list[str]
+    speakers: list[str]
+    shards: np.ndarray
+    rows: np.ndarray
+    n_frames: np.ndarray
+
+    @staticmethod
+    def of(table: pa.Table) -> Index:
+        """From index.parquet's columns."""
+        shards = table["shard"].to_pylist()
+        names = tuple(sorted(set(shards)))
+        numbers = np.searchsorted(names, shards) if shards else np.zeros(0, np.int64)
+        starts = np.searchsorted(numbers, np.arange(len(names)))
+        return Index(
+            names,
+            table["id"].to_pylist(),
+            table["speaker"].to_pylist(),
+            numbers,
+            np.arange(len(shards)) - starts[numbers] if shards else numbers,
+            table["n_frames"].to_numpy(),
+        )
+
+
+def index_table(store: Store) -> pa.Table:
+    """The columns of index.parquet, gathered from the shards."""
+    import pyarrow as pa
+
+    tables = []
+    for name in store.names("shards", ".parquet"):
+        table = store.table(name, ["id", "speaker", "n_frames"])
+        shard = pa.array([name] * len(table), pa.string())
+        tables.append(table.append_column("shard", shard))
+    if not tables:
+        raise UserError(f"{store.address}/shards holds no shard: `voiceflow prepare` writes them")
+    return pa.concat_tables(tables)
+
+
+def write_index(folder: Path) -> None:
+    """Write index.parquet of the shards in a folder, atomically."""
+    import pyarrow.parquet as pq
+
+    with replacing(folder / "index.parquet") as temporary:
+        pq.write_table(index_table(Store(str(folder))), temporary)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder, opened.
+
+    address: its path, or an fsspec address; validation_speakers: those that no training hears,
+    none in data of few speakers.
+    """
+
+    address: str
     features: FeatureSpec
     phones: PhoneTable
     info: dict[str, Any]
+    validation_speakers: frozenset[str] = frozenset()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it can be memory-mapped."""
+        return not is_remote(self.address)
+
+    @cached_property
+    def store(self) -> Store:
+        """The folder's files."""
+        return Store(self.address)
+
+    @cached_property
+    def index(self) -> Index:
+        """All rows, without their features; where index.parquet is missing, from the shards."""
+        if self.store.exists("index.parquet"):
+            return Index.of(self.store.table("index.parquet"))
+        return Index.of(index_table(self.store))
 
     @cached_property
     def dataset(self) -> datasets.Dataset:
-        """The rows, memory-mapped, in the order of the manifest."""
+        """The rows of a local folder, memory-mapped, in the order of the manifest."""
         import datasets
 
-        files = sorted(str(p) for p in (self.folder / "shards").glob("[0-9]*.parquet"))
+        if not self.is_local:
+            raise UserError(f"{self.address} is read as a stream (train.stream=true): it is no "
+                            "local folder, and cannot be memory-mapped")  # fmt: skip
+        folder = Path(self.address)
+        files = sorted(str(p) for p in (folder / "shards").glob("[0-9]*.parquet"))
         datasets.disable_progress_bars()
         loaded = datasets.load_dataset(
-            "parquet", data_files=files, split="train", cache_dir=str(self.folder / ".cache")
+            "parquet", data_files=files, split="train", cache_dir=str(folder / ".cache")
         )
         return loaded.with_format("numpy")
 
     @cached_property
     def _framed(self) -> datasets.Dataset:
         # Nested columns are slow to convert, and training needs none of them.
-        return self.dataset.select_columns(["id", "phones", "durations", "mel"])
+        return self.dataset.select_columns(FRAMED_COLUMNS)
 
-    @cached_property
-    def validation_speakers(self) -> frozenset[str]:
-        """Speakers that no training hears; none in data of few speakers."""
-        path = self.folder / "split.json"
-        return frozenset(read_json(path)["validation"] if path.is_file() else ())
-
-    def framed(self, index: int) -> tuple[str, list[int], np.ndarray, np.ndarray]:
-        """A row's id, phones (N), durations (N,) int64 and log-mel (T, M) float16.
-
-        The log-mel is not normalised.
-        """
+    def framed(self, index: int) -> Framed:
+        """A row of a local folder, memory-mapped."""
         row = self._framed[index]
-        mel = np.asarray(row["mel"], dtype=np.float16).reshape(-1, self.features.n_mels)
-        durations = np.asarray(row["durations"], dtype=np.int64)
-        return str(row["id"]), self.phones.ids(row["phones"]), durations, mel
+        return self._as_framed(str(row["id"]), row["phones"], row["durations"], row["mel"])
+
+    def framed_shard(self, name: str) -> list[Framed]:
+        """All rows of a shard, read whole, from wherever it is."""
+        table = self.store.table(name, FRAMED_COLUMNS)
+        columns = [table[c].to_pylist() for c in ("id", "phones", "durations")]
+        mel = table["mel"].combine_chunks()
+        if hasattr(mel, "chunk"):
+            mel = mel.chunk(0)
+        values, offsets = mel.values.to_numpy(zero_copy_only=False), mel.offsets.to_numpy()
+        mels = [values[a:b] for a, b in itertools.pairwise(offsets)]
+        return [self._as_framed(*row) for row in zip(*columns, mels, strict=True)]
+
+    def rows(self, indices: Sequence[int]) -> list[Framed]:
+        """Some rows, in the order asked for, read from their shards wherever they are."""
+        index = self.index
+        found: dict[int, Framed] = {}
+        for number, group in itertools.groupby(sorted(indices), key=lambda i: index.shards[i]):
+            shard = self.framed_shard(index.names[number])
+            found |= {i: shard[index.rows[i]] for i in group}
+        return [found[i] for i in indices]
+
+    def _as_framed(
+        self, id: str, phones: Sequence[str], durations: Any, mel: np.ndarray
+    ) -> Framed:
+        values = np.asarray(mel, dtype=np.float16).reshape(-1, self.features.n_mels)
+        return Framed(id, self.phones.ids(phones), np.asarray(durations, dtype=np.int64), values)
 
 
-def open_prepared(folder: Path | str) -> Prepared:
-    """Open what `voiceflow prepare` wrote; UserError when it is missing or unfinished."""
-    folder = Path(folder)
-    if not (folder / "info.json").is_file():
+def open_prepared(address: Path | str) -> Prepared:
+    """Open what `voiceflow prepare` wrote, on local disk or at an fsspec address.
+
+    Raises UserError when it is missing or unfinished.
+    """
+    store = Store(str(address))
+    if not store.exists("info.json"):
         raise UserError(
-            f"{folder}: no prepared data here (info.json is missing): make it, or finish it, with "
+            f"{address}: no prepared data here (info.json is missing): make it, or finish it, with "
             "`voiceflow prepare`"
         )
-    return Prepared(
-        folder,
-        FeatureSpec.load(folder / "features.json"),
-        PhoneTable.load(folder / "phones.json"),
-        read_json(folder / "info.json"),
-    )
+    with tempfile.TemporaryDirectory() as fetched:
+        folder = Path(fetched) if is_remote(str(address)) else Path(address)
+        if is_remote(str(address)):
+            for name in SMALL_FILES:
+                if name != "split.json" or store.exists(name):
+                    (folder / name).write_bytes(store.read(name))
+        split = folder / "split.json"
+        return Prepared(
+            str(address),
+            FeatureSpec.load(folder / "features.json"),
+            PhoneTable.load(folder / "phones.json"),
+            read_json(folder / "info.json"),
+            frozenset(read_json(split)["validation"] if split.is_file() else ()),
+        )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 FEWEST_SPEAKERS = 10
 SHARE = 0.03  # of the utterances, at the least
 
 
-def speaker_split(speakers: Sequence[str]) -> dict[str, list[str]]:
-    """{"train": speakers, "validation": speakers}, by each utterance's speaker.
+def speaker_split(speakers: Iterable[str]) -> dict[str, list[str]]:
+    """{"train": speakers, "validation": speakers}, by each utterance's speaker (or a Counter).
 
     Validation takes speakers in the order of their names' hashes, whatever else is in the corpus,
     until it has SHARE of the utterances; none where there are fewer than FEWEST_SPEAKERS.
@@ -19,10 +19,11 @@ def speaker_split(speakers: Sequence[str]) -> dict[str, list[str]]:
     counts = Counter(speakers)
     order = sorted(counts, key=lambda s: hashlib.sha256(s.encode()).hexdigest())
     validation: list[str] = []
+    total = sum(counts.values())
     if len(order) >= FEWEST_SPEAKERS:
         held = 0
         for speaker in order:
-            if held >= SHARE * len(speakers):
+            if held >= SHARE * total:
                 break
             validation.append(speaker)
             held += counts[speaker]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from voiceflow.config import UserError
 from voiceflow.text.phones import ARPABET, VOWELS, without_stress
@@ -139,6 +139,35 @@ def with_d(stem: Pronunciation) -> Pronunciation:
 
 
 _INFLECTIONS = {"S": with_s, "ED": with_d, "'D": with_d, "LY": with_ly, "N'T": with_not}
+
+
+class Pronounces(Protocol):
+    """Knows how words are said."""
+
+    def pronunciations(self, word: str) -> Sequence[Pronunciation]:
+        """Ways to say an upper-case word, likeliest first; UserError where there is none."""
+        ...
+
+
+class ClosedLexicon:
+    """The words of one file, in whatever phones it has, and no others: for any language."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = path
+        self._dictionary = read_dictionary(path)
+        if not self._dictionary:
+            raise UserError(f"{path}: expected lines of a word and its phones, found none")
+
+    def pronunciations(self, word: str) -> Sequence[Pronunciation]:
+        """The file's, in its order; UserError where it lacks the word."""
+        try:
+            return self._dictionary[word]
+        except KeyError:
+            raise UserError(f"no pronunciation for {word!r}: {self._path} lacks it") from None
+
+    def phones(self) -> list[str]:
+        """All phones, in the alphabet's order."""
+        return sorted({p for said in self._dictionary.values() for way in said for p in way})
 
 
 class Lexicon:

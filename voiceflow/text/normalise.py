@@ -22,6 +22,8 @@ _QUOTES = str.maketrans(dict.fromkeys("‘’‛ʼ`´′", "'"))
 _SIGNS = str.maketrans({"™": "", "®": "", "©": "", "″": '"', "“": '"', "”": '"', "№": "No. "})
 _RAISED = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞²³¹⁰-⁹₀-₉])")
 _WORD = re.compile(r"[A-Z']+")
+_ANY_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f]|['-](?=[^\W\d_]))*")
+_FIGURES = re.compile(r"\d+")
 _ELIDED = ("'TIS", "'TWAS", "'TWERE", "'TWILL", "'TWOULD", "'EM", "'CAUSE", "'BOUT", "'ROUND")
 
 
@@ -42,6 +44,21 @@ def words_of(text: str) -> list[str]:
     words = list(_without_quotes(_WORD.findall(plain)))
     if not words:
         raise UserError(f"no word in the text {text!r}: expected English words to say")
+    return words
+
+
+def plain_words_of(text: str) -> list[str]:
+    """Upper-case words of any script's letters, apostrophes and hyphens inside them kept.
+
+    Nothing is read aloud: the text is expected as it is said. Raises UserError where no word is
+    left, or where there are figures.
+    """
+    plain = unicodedata.normalize("NFC", text.translate(_QUOTES)).upper()
+    if figures := _FIGURES.search(plain):
+        raise UserError(f"the text holds {figures[0]!r}: write figures as they are said")
+    words = _ANY_WORD.findall(plain)
+    if not words:
+        raise UserError(f"no word in the text {text!r}: expected words to say")
     return words
 
 

@@ -64,7 +64,11 @@ class PhoneTable:
     def english(cls, stress: bool = False) -> PhoneTable:
         """ARPAbet in the four word positions, silence and unknown speech."""
         vowels = [f"{v}{s}" for v in VOWELS for s in "012"] if stress else list(VOWELS)
-        bases = [*sorted([*vowels, *CONSONANTS]), UNKNOWN]
+        return cls.of([*sorted([*vowels, *CONSONANTS]), UNKNOWN])
+
+    @classmethod
+    def of(cls, bases: Iterable[str]) -> PhoneTable:
+        """Phones of any set in the four word positions, and silence."""
         return cls([NONE, SILENCE, *(f"{base}_{place}" for base in bases for place in "BIES")])
 
     def ids(self, symbols: Iterable[str]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ class TrainState:
     network: nn.Module
     ema: EMA
     optimizer: optim.Optimizer
-    update: int  # updates done
-    sampler: dict[str, int]
-    seconds: float  # spent so far
-    frames: int  # seen so far, over all processes
+    update: int = 0  # updates done
+    feed: dict[str, Any] = field(default_factory=dict)  # where the data stands, of all processes
+    seconds: float = 0.0  # spent so far
+    frames: int = 0  # seen so far, over all processes
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name."""
@@ -51,7 +51,7 @@ def save(folder: Path, state: TrainState, keep: int) -> Path:
             temporary / "state.json",
             {
                 "update": state.update,
-                "sampler": state.sampler,
+                "feed": state.feed,
                 "seconds": state.seconds,
                 "frames": state.frames,
             },
@@ -95,7 +95,7 @@ def load(path: Path, state: TrainState) -> None:
             }
     values_json: dict[str, Any] = read_json(path / "state.json")
     state.update = values_json["update"]
-    state.sampler = values_json["sampler"]
+    state.feed = values_json["feed"]
     state.seconds = values_json["seconds"]
     state.frames = values_json["frames"]
 

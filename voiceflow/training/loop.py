@@ -24,13 +24,14 @@ from typing import Any
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
-from torch.utils.data import DataLoader
 
 from voiceflow import __version__
 from voiceflow.config import RunConfig, UserError, as_dict, compose
-from voiceflow.data.batching import Batch, FrameBudgetSampler, collate
-from voiceflow.data.dataset import ExampleDataset, split
+from voiceflow.data.batching import Batch, collate
+from voiceflow.data.dataset import ExampleMaker, split
+from voiceflow.data.feed import make_feed
 from voiceflow.data.masking import generator_for
 from voiceflow.data.shards import Prepared, open_prepared
 from voiceflow.files import replacing
@@ -42,6 +43,7 @@ from voiceflow.training.optim import learning_rate, make_optimizer
 from voiceflow.training.tasks import Task, make_task
 
 VALIDATION_DRAWS = 4
+_UNCROPPED = 10**9  # frames
 # Settings that may differ when a run is taken up again.
 FREE_SETTINGS = ("train.workers", "train.checkpoint_every", "train.keep_checkpoints",
                  "train.log_every", "train.validate_every", "train.updates", "sample.")
@@ -54,9 +56,10 @@ def main(overrides: Sequence[str]) -> None:
 
 def train(config: RunConfig) -> None:
     """Train one network, or go on with a run that was stopped."""
-    options = config.train
     task = make_task(config)
     prepared = open_prepared(config.data)
+    config = for_borders(config, prepared)
+    options = config.train
     if options.init_from:
         prepared = with_statistics_of(options.init_from, prepared)
     folder = Path(config.out) / task.name
@@ -68,9 +71,9 @@ def train(config: RunConfig) -> None:
     ema = EMA(network, options.ema_decay).to(accelerator.device)
     optimizer = make_optimizer(network, options)
     model, optimizer = accelerator.prepare(network, optimizer)
-    state = checkpoint.TrainState(network, ema, optimizer, 0, {"epoch": 0, "position": 0}, 0.0, 0)
+    state = checkpoint.TrainState(network, ema, optimizer)
     rows, held_out = split(prepared, options.validation_utterances)
-    sampler = make_sampler(config, prepared, rows, accelerator)
+    feed = make_feed(config, prepared, rows, accelerator.process_index, accelerator.num_processes)
     if accelerator.is_main_process:
         claim(folder, config, prepared, n_parameters(network), len(rows))
         checkpoint.clear_leftovers(folder / "checkpoints")
@@ -79,18 +82,15 @@ def train(config: RunConfig) -> None:
         if whole := checkpoint.found(folder / "checkpoints"):
             checkpoint.load(whole[-1], state)
             monitor.say(f"going on after update {state.update} of {options.updates}")
-        sampler.load_state_dict(state.sampler)
+            if lost := feed.load_state_dict(state.feed):
+                monitor.say(lost)
         monitor.resume(state.update)
-        batches = load_batches(ExampleDataset(prepared, config.task, options.crop_frames,
-                                              options.seed), sampler, options.workers)
         validation = list(validation_batches(config, prepared, held_out))
         lap = time.perf_counter()
-        for keys, sampler_state in sampler.updates():
-            if state.update >= options.updates:
-                break
+        for parts in feed if state.update < options.updates else ():
             torch.manual_seed(generator_for(options.seed, "dropout", state.update,
                                             accelerator.process_index).initial_seed())
-            parts = [next(batches).to(accelerator.device) for _ in keys]
+            parts = [part.to(accelerator.device) for part in parts]
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(state.update, options)
             loss, frames = accumulate_gradients(accelerator, task, model, parts)
@@ -104,7 +104,6 @@ def train(config: RunConfig) -> None:
             optimizer.zero_grad()
             state.update += 1
             ema.update(network, state.update)
-            state.sampler = sampler_state
             state.frames += frames
             now = time.perf_counter()
             state.seconds += now - lap
@@ -114,15 +113,20 @@ def train(config: RunConfig) -> None:
             if state.update % options.log_every == 0 or last:
                 monitor.log(state.update, loss=loss, gradient_norm=norm, frames_per_second=speed,
                             learning_rate=learning_rate(state.update - 1, options))
+            saving = state.update % options.checkpoint_every == 0 or last
+            if saving:
+                state.feed = feed.state_dict(gather_object)
             if accelerator.is_main_process:
                 if state.update % options.validate_every == 0 or last:
                     value = validate(accelerator, task, ema.network, validation)
                     monitor.log(state.update, validation_loss=value)
                     monitor.say(f"update {state.update}: validation loss {value:.4f}")
-                if state.update % options.checkpoint_every == 0 or last:
+                if saving:
                     # The voice first: a run whose last checkpoint is there is not gone on with.
                     save_voice(config, task, prepared, state, folder)
                     checkpoint.save(folder / "checkpoints", state, options.keep_checkpoints)
+            if last:
+                break
         monitor.say(f"{task.name}: {state.update} updates done, voice in {config.out}/model")
 
 
@@ -163,41 +167,15 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     )
 
 
-def make_sampler(
-    config: RunConfig, prepared: Prepared, rows: Sequence[int], accelerator: Accelerator
-) -> FrameBudgetSampler:
-    """The order of training, as this process sees it."""
-    n_frames = prepared.dataset["n_frames"][:]
-    lengths = [min(int(n_frames[row]), config.train.crop_frames) for row in rows]
-    return FrameBudgetSampler(
-        rows,
-        lengths,
-        config.train.batch_frames,
-        config.train.seed,
-        accelerator.process_index,
-        accelerator.num_processes,
-        config.train.accumulate,
-    )
-
-
-def load_batches(
-    dataset: ExampleDataset, sampler: FrameBudgetSampler, workers: int
-) -> Iterator[Batch]:
-    """The batches of `sampler`, in its order, read ahead by `workers` processes."""
-    keys = (batch for update, _ in sampler.updates() for batch in update)
-    return iter(
-        DataLoader(dataset, batch_sampler=keys, collate_fn=collate, num_workers=workers)
-    )
-
-
 def validation_batches(
     config: RunConfig, prepared: Prepared, rows: Sequence[int]
 ) -> Iterator[Batch]:
     """Held-out utterances on spans, noise and times that are the same for ever."""
-    dataset = ExampleDataset(prepared, config.task, config.train.crop_frames, seed=20230627)
+    make = ExampleMaker(prepared.features, config.task, config.train.crop_frames, seed=20230627)
+    held_out = prepared.rows(rows)
     for draw in range(VALIDATION_DRAWS):
         for start in range(0, len(rows), 8):
-            yield collate([dataset[draw, row] for row in rows[start : start + 8]])
+            yield collate([make(draw, row) for row in held_out[start : start + 8]])
 
 
 @torch.no_grad()
@@ -212,6 +190,21 @@ def validate(
     return total / count if count else float("nan")
 
 
+def for_borders(config: RunConfig, prepared: Prepared) -> RunConfig:
+    """The run as it can be on these data: what has no borders is not cropped at any.
+
+    UserError where data whose phones are spread evenly are to teach where phones stand.
+    """
+    if prepared.info.get("aligner") != "even":
+        return config
+    if config.task.name != "aligner" or config.task.ctc_weight < 1:
+        raise UserError(
+            f"{prepared.address} has no borders (--aligner even): train task=aligner "
+            "task.ctc_weight=1 on it, then prepare the corpus with --aligner ctc and that voice"
+        )
+    return replace(config, train=replace(config.train, crop_frames=_UNCROPPED))
+
+
 def with_statistics_of(voice: str, prepared: Prepared) -> Prepared:
     """The data as a voice hears them: normalised by the mean and deviation that it was trained on.
 
@@ -219,7 +212,7 @@ def with_statistics_of(voice: str, prepared: Prepared) -> Prepared:
     """
     folder = ModelFolder.open(voice)
     mine = prepared.features.with_statistics(folder.features.mean, folder.features.std)
-    folder.features.require(mine, str(folder.path), str(prepared.folder))
+    folder.features.require(mine, str(folder.path), prepared.address)
     return replace(prepared, features=folder.features)
 
 
@@ -227,7 +220,7 @@ def start_from(voice: str, network: nn.Module, task: Task, prepared: Prepared) -
     """Fill the network with a voice's weights; its phones must be the data's."""
     folder = ModelFolder.open(voice)
     if folder.phones != prepared.phones:
-        raise UserError(f"{folder.path} and {prepared.folder} have different phone tables")
+        raise UserError(f"{folder.path} and {prepared.address} have different phone tables")
     size = getattr(folder.config, task.name)
     if size is not None and size != task.network_config:
         raise UserError(

@@ -1,0 +1,105 @@
+"""What a training run is fed: this process's batches of every update, and where it stands.
+
+Memory-mapped data are fed in one order for any number of processes (`MappedFeed`); a stream deals
+its shards to the processes there are (`StreamFeed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from torch.utils.data import DataLoader
+
+from voiceflow.config import RunConfig
+from voiceflow.data.batching import Batch, FrameBudgetSampler, collate
+from voiceflow.data.dataset import ExampleDataset, ExampleMaker
+from voiceflow.data.shards import Prepared
+from voiceflow.data.stream import Gather, StreamFeed
+
+
+class Feed(Protocol):
+    """Endless updates, resumable."""
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        """This process's batches of each update."""
+        ...
+
+    def state_dict(self, gather: Gather) -> dict[str, Any]:
+        """Where the feed stands after the last update given; every process calls it."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> str:
+        """Go on from there; returns what cannot be kept, empty where all is."""
+        ...
+
+
+class MappedFeed:
+    """Updates of memory-mapped data in a `FrameBudgetSampler`'s order, read ahead by `workers`."""
+
+    def __init__(
+        self, dataset: ExampleDataset, sampler: FrameBudgetSampler, workers: int = 0
+    ) -> None:
+        self.dataset = dataset
+        self.sampler = sampler
+        self.workers = workers
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        """This process's batches of each update."""
+        keys = (batch for update, _ in self.sampler.updates() for batch in update)
+        loader = iter(
+            DataLoader(
+                self.dataset, batch_sampler=keys, collate_fn=collate, num_workers=self.workers
+            )
+        )
+        for update, state in self.sampler.updates():
+            batches = [next(loader) for _ in update]
+            self.sampler.load_state_dict(state)
+            yield batches
+
+    def state_dict(self, gather: Gather) -> dict[str, Any]:
+        """Epoch, batches of it given out over all processes, and batches an update."""
+        share = self.sampler.world * self.sampler.accumulate
+        return {**self.sampler.state_dict(), "batches_an_update": share}
+
+    def load_state_dict(self, state: dict[str, Any]) -> str:
+        """Go on from `state_dict`'s place, with as many processes as there are."""
+        self.sampler.load_state_dict(state)
+        before = state["batches_an_update"]
+        now = self.sampler.world * self.sampler.accumulate
+        if now == before:
+            return ""
+        return (
+            f"{now} batches an update where there were {before} (processes times "
+            "train.accumulate): the order goes on where it was, the size of an update does not"
+        )
+
+
+def make_feed(
+    config: RunConfig,
+    prepared: Prepared,
+    training: Sequence[int],
+    rank: int = 0,
+    world: int = 1,
+) -> Feed:
+    """The feed of the rows `training`: a stream where train.stream or an address asks for it."""
+    options = config.train
+    make = ExampleMaker(prepared.features, config.task, options.crop_frames, options.seed)
+    if options.stream or not prepared.is_local:
+        chosen = set(training)
+        left_out = [id for i, id in enumerate(prepared.index.ids) if i not in chosen]
+        return StreamFeed(
+            prepared, make, left_out, options.batch_frames, rank, world, options.accumulate,
+            options.workers,
+        )  # fmt: skip
+    n_frames = prepared.index.n_frames
+    sampler = FrameBudgetSampler(
+        training,
+        [min(int(n_frames[row]), options.crop_frames) for row in training],
+        options.batch_frames,
+        options.seed,
+        rank,
+        world,
+        options.accumulate,
+    )
+    return MappedFeed(ExampleDataset(prepared, make), sampler, options.workers)
