@@ -44,6 +44,7 @@ def tiny_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from voiceflow.model_folder import (
         build_aligner,
         build_duration,
+        build_duration_flow,
         build_velocity,
         save_network,
     )
@@ -58,6 +59,7 @@ def tiny_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     networks = {
         "velocity": (velocity, build_velocity(velocity, phones, features)),
         "duration": (duration, build_duration(duration, phones)),
+        "duration_flow": (duration, build_duration_flow(duration, phones)),
         "aligner": (aligner, build_aligner(aligner, phones, features)),
     }
     for name, (config, network) in networks.items():

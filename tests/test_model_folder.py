@@ -26,6 +26,7 @@ from voiceflow.model_folder import (
     ModelFolder,
     build_aligner,
     build_duration,
+    build_duration_flow,
     build_velocity,
     bundled_voices,
     find_voice,
@@ -44,6 +45,7 @@ ALIGNER = load_group(AlignerConfig, "aligner", "tiny")
 CONFIGS: dict[str, VelocityConfig | DurationConfig | AlignerConfig] = {
     "velocity": VELOCITY,
     "duration": DURATION,
+    "duration_flow": DURATION,
     "aligner": ALIGNER,
 }
 
@@ -54,6 +56,8 @@ def network(name: str, seed: int = 0) -> nn.Module:
         return build_velocity(VELOCITY, PHONES, FEATURES)
     if name == "aligner":
         return build_aligner(ALIGNER, PHONES, FEATURES)
+    if name == "duration_flow":
+        return build_duration_flow(DURATION, PHONES)
     return build_duration(DURATION, PHONES)
 
 
@@ -106,7 +110,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, order: tuple[str, str]) -> Non
         assert_same_weights(loaded, made[name])
     assert {p.name for p in folder.iterdir()} == {
         "config.yaml", "phones.json", "features.json", "velocity.safetensors",
-        "duration.safetensors", "aligner.safetensors",
+        "duration.safetensors", "duration_flow.safetensors", "aligner.safetensors",
     }  # fmt: skip
 
 
@@ -294,7 +298,7 @@ def test_the_bundled_voice_opens_without_a_network(
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.setattr(socket, "getaddrinfo", refused)
     opened = ModelFolder.open(name)
-    for network in NETWORKS:
+    for network in opened.config.training:
         loaded = opened.load(network)
         assert all(w.isfinite().all() for w in loaded.state_dict().values())
         assert opened.config.training[network]["updates"] > 0
@@ -305,7 +309,7 @@ def test_the_bundled_voice_is_small_and_holds_no_pickle(name: str) -> None:
     files = [p for p in bundled_voices()[name].rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) <= 30e6
     assert {p.suffix for p in files} <= {".yaml", ".safetensors", ".json", ".md"}
-    for network in NETWORKS:
+    for network in ModelFolder.open(name).config.training:
         weights = load_file(bundled_voices()[name] / f"{network}.safetensors")
         assert {w.dtype for w in weights.values()} == {torch.float16}
 

@@ -101,6 +101,7 @@ class TrainConfig:
 
     updates: int = 1000
     batch_frames: int = 4800  # padded frames in one batch of one process
+    batch_square_frames: int = 0  # utterances times longest squared in one batch; 0: no bound
     accumulate: int = 1  # batches summed into one update
     crop_frames: int = 1600
     learning_rate: float = 1e-4
@@ -111,12 +112,20 @@ class TrainConfig:
     mixed_precision: str = "no"  # no or bf16
     seed: int = 0
     workers: int = 0  # processes that load data
+    balance: str = "none"  # or speaker, language: small ones come more often in an epoch
+    balance_power: float = 0.5  # a group's share is its size to this power; 1 as the data are
     stream: bool = False  # read shard by shard; data at an address (s3://...) always are
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     log_every: int = 10
     validate_every: int = 500
     validation_utterances: int = 32
+    compile: bool = False  # torch.compile, with dynamic lengths
+    fsdp: bool = False  # deal the network out to the processes (FSDP2) instead of copying it
+    memory_probe: bool = False  # first a batch of the largest shape that can come
+    skip_limit: int = 10  # updates that may be left out for a loss that is not finite
+    stall_seconds: float = 1800.0  # after which an update prints every process's stack; 0 never
+    sample_every: int = 0  # updates between sounds and pictures in the log; 0 never
     init_from: str | None = None  # a model folder or a voice to start the weights from
 
 

@@ -1,7 +1,8 @@
 """A voice on disk: configuration, weights, phone table and feature specification. No pickle.
 
     config.yaml             networks' sizes, sampling preset, how each was trained
-    velocity.safetensors    duration.safetensors    aligner.safetensors
+    velocity.safetensors    duration.safetensors    duration_flow.safetensors
+    aligner.safetensors
     phones.json  features.json  README.md (model card)
 """
 
@@ -28,11 +29,11 @@ from voiceflow.config import (
 )
 from voiceflow.files import replacing
 from voiceflow.models.aligner import PhoneRecogniser
-from voiceflow.models.duration import DurationNetwork
+from voiceflow.models.duration import DurationFlowNetwork, DurationNetwork
 from voiceflow.models.velocity import VelocityNetwork
 from voiceflow.text.phones import PhoneTable
 
-NETWORKS = ("velocity", "duration", "aligner")
+NETWORKS = ("velocity", "duration", "duration_flow", "aligner")
 NEEDED_TO_SPEAK = ("velocity", "duration")
 
 
@@ -42,6 +43,7 @@ class FolderConfig:
 
     velocity: VelocityConfig | None = None
     duration: DurationConfig | None = None
+    duration_flow: DurationConfig | None = None
     aligner: AlignerConfig | None = None
     sample: SampleConfig = field(default_factory=SampleConfig)
     training: dict[str, Any] = field(default_factory=dict)  # a network's name -> how it was made
@@ -73,8 +75,13 @@ def build_velocity(config: VelocityConfig, phones: PhoneTable, spec: FeatureSpec
 
 
 def build_duration(config: DurationConfig, phones: PhoneTable) -> nn.Module:
-    """An untrained duration network that fits the phones."""
+    """An untrained regression duration network that fits the phones."""
     return DurationNetwork(config, len(phones))
+
+
+def build_duration_flow(config: DurationConfig, phones: PhoneTable) -> nn.Module:
+    """An untrained flow duration network that fits the phones."""
+    return DurationFlowNetwork(config, len(phones))
 
 
 def build_aligner(config: AlignerConfig, phones: PhoneTable, spec: FeatureSpec) -> PhoneRecogniser:
@@ -120,6 +127,8 @@ class ModelFolder:
             network = build_velocity(self.config.velocity, self.phones, self.features)
         elif name == "duration" and self.config.duration:
             network = build_duration(self.config.duration, self.phones)
+        elif name == "duration_flow" and self.config.duration_flow:
+            network = build_duration_flow(self.config.duration_flow, self.phones)
         elif name == "aligner" and self.config.aligner:
             network = build_aligner(self.config.aligner, self.phones, self.features)
         else:
@@ -205,6 +214,8 @@ def pack(source: str | Path, target: Path, aligner: str | Path | None = None) ->
     """
     folder = ModelFolder.open(source)
     sources = {name: folder for name in NEEDED_TO_SPEAK}
+    if folder.config.duration_flow is not None:
+        sources["duration_flow"] = folder
     if aligner is not None:
         other = ModelFolder.open(aligner)
         same = other.features.with_statistics(folder.features.mean, folder.features.std)

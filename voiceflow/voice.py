@@ -20,6 +20,7 @@ from voiceflow.audio.effects import trim_silence
 from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.audio.io import Recording, read, resample, write
 from voiceflow.config import SampleConfig, UserError, UserNote
+from voiceflow.generation.durations import regressed_durations
 from voiceflow.generation.infill import Layout, check_score, lay_out_infill
 from voiceflow.generation.plan import Gap, Plan, Slot, known_slots, lay_out
 from voiceflow.generation.sample import Sampled, sample
@@ -254,9 +255,7 @@ class Voice:
         are bounded by 0.1 s.
         """
         ids = torch.tensor([self.folder.phones.ids(phones)])
-        lengths = torch.tensor([len(phones)])
-        log_durations = self.duration(ids, known[None], mask[None], lengths)[0]
-        frames: Tensor = torch.expm1(log_durations).clamp(min=0.0)
+        frames = regressed_durations(self.duration, ids, known[None], mask[None], rounded=False)[0]
         most = EDGE_SILENCE_SECONDS / self.features.hop_seconds
         for end in (0, -1):
             if phones[end] == SILENCE:

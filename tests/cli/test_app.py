@@ -23,6 +23,7 @@ VERBS = [
     "data stats",
     "data validate",
     "measure alignment",
+    "measure durations",
     "measure infill",
     "measure speech",
 ]

@@ -1,6 +1,7 @@
 """Preparation: whole, resumable, with every failure listed, and never a mixture of settings."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -289,3 +290,14 @@ def test_an_empty_corpus(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no utterances"):
         Corpus(tmp_path).prepare()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_corpus_that_cannot_be_read(tmp_path: Path) -> None:
+    def items() -> Iterator[Utterance]:
+        yield Utterance("a", "a.wav", "he", "s")
+        raise PermissionError(13, "Permission denied", "corpus/b.trans.txt")
+
+    with pytest.raises(UserError, match=r"the corpus cannot be read .*corpus/b.trans.txt"):
+        prepare(
+            items(), partial(MfaAligner, tmp_path), SPEC, tmp_path / "out", PhoneTable.english(), {}
+        )

@@ -25,6 +25,19 @@ def test_the_share_is_held_out_and_not_much_more(speakers: list[str]) -> None:
         assert any(count - speakers.count(s) < SHARE * len(speakers) for s in held)
 
 
+@given(SPEAKERS, st.lists(st.text("xyz", min_size=1, max_size=3), max_size=200))
+def test_other_speakers_change_no_one_s_turn(speakers: list[str], others: list[str]) -> None:
+    """Of those who were there more are held out, or fewer; never one in another's place."""
+    before = set(speaker_split(speakers)["validation"])
+    after = set(speaker_split(speakers + others)["validation"]) & set(speakers)
+    assert before <= after or after <= before
+
+
+@given(SPEAKERS, st.integers(1, 5))
+def test_more_of_each_speaker_changes_nothing(speakers: list[str], times: int) -> None:
+    assert speaker_split(speakers * times) == speaker_split(speakers)
+
+
 @given(SPEAKERS, st.randoms(use_true_random=False))
 def test_the_order_of_the_corpus_does_not_matter(speakers: list[str], random) -> None:  # type: ignore[no-untyped-def]
     shuffled = list(speakers)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.cli.app import app
 from voiceflow.config import UserError
-from voiceflow.data.manifest import Utterance, write_manifest
+from voiceflow.data.manifest import Utterance, read_manifest, write_manifest
 from voiceflow.data.shards import schema
 from voiceflow.data.validate import Breach, validate
 from voiceflow.files import write_json
@@ -242,8 +243,16 @@ FOLDER_FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (rewrite("split.json", "{"), r"split\.json: .*cannot be read as JSON"),
     (rewrite("split.json", '{"train": ["a"]}'), r"split\.json: expected a list .*'validation'"),
     (
-        rewrite("split.json", '{"train": ["a", "b"], "validation": ["b", "c"]}'),
-        r"split\.json: speakers in both train and validation: b$",
+        rewrite("split.json", '{"train": ["speaker"], "validation": ["speaker"]}'),
+        r"split\.json: speakers in both train and validation: speaker$",
+    ),
+    (
+        rewrite("split.json", '{"train": [], "validation": []}'),
+        r"split\.json: speakers in neither train nor validation: speaker$",
+    ),
+    (
+        rewrite("split.json", '{"train": ["b"], "validation": ["a", "speaker"]}'),
+        r"split\.json: speakers without an utterance in manifest\.jsonl: a, b$",
     ),
 ]
 
@@ -266,6 +275,27 @@ def test_an_id_twice(sound: Path) -> None:
 def test_no_shards(sound: Path) -> None:
     no_shards(sound)
     assert found(sound)[0] == "shards: expected files 00000.parquet and so on, found none"
+
+
+def test_split_and_manifest_are_compared_where_both_can_be_read(sound: Path) -> None:
+    write_json(sound / "split.json", {"train": [f"s{n:02d}" for n in range(15)], "validation": []})
+    named = ", ".join(f"s{n:02d}" for n in range(10))
+    assert found(sound) == [
+        "split.json: speakers in neither train nor validation: speaker",
+        f"split.json: speakers without an utterance in manifest.jsonl: {named} and 5 more",
+    ]
+    (sound / "manifest.jsonl").unlink()
+    [line] = found(sound)
+    assert line.startswith("manifest.jsonl: ")
+
+
+def test_a_speaker_of_whom_all_was_rejected_is_in_a_list(sound: Path) -> None:
+    manifest = read_manifest(sound / "manifest.jsonl")
+    lost = [replace(u, speaker="other") if u.id == "u-lost" else u for u in manifest]
+    write_manifest(sound / "manifest.jsonl", lost)
+    assert found(sound) == ["split.json: speakers in neither train nor validation: other"]
+    change_json(sound / "split.json", validation=["other"])
+    assert found(sound) == []
 
 
 def test_a_manifest_line_that_went_nowhere(sound: Path) -> None:

@@ -1,11 +1,27 @@
 """Word position, ghost silence and the phone table."""
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voiceflow.config import UserError
-from voiceflow.text.phones import ARPABET, NONE, PhoneTable, positioned, with_ghost_silences
+from voiceflow.text.phones import (
+    ARPABET,
+    NONE,
+    SILENCE,
+    UNKNOWN,
+    PhoneTable,
+    base_of,
+    positioned,
+    with_ghost_silences,
+)
+
+# With and without stress; ones of other alphabets that look like places.
+PHONES = st.sampled_from([*ARPABET, UNKNOWN, "AH0", "ER2", "_", "a_B", "E"])
+WORDS = st.lists(PHONES, min_size=1, max_size=6)
 
 
 def test_word_position() -> None:
@@ -24,6 +40,23 @@ def test_ghost_silence_stands_between_words_and_at_both_ends() -> None:
         "SIL",
     ]
     assert with_ghost_silences([]) == ["SIL"]
+
+
+@given(WORDS)
+def test_places_tell_where_a_word_begins_and_ends(word: list[str]) -> None:
+    placed = positioned(word)
+    assert [base_of(phone) for phone in placed] == word
+    places = "".join(phone[-1] for phone in placed)
+    assert re.fullmatch("S|BI*E", places), places
+
+
+@given(st.lists(WORDS, max_size=6))
+def test_words_can_be_told_from_their_phones_alone(words: list[list[str]]) -> None:
+    phones = with_ghost_silences(words)
+    kinds = "".join("-" if phone == SILENCE else phone[-1] for phone in phones)
+    assert re.fullmatch("-((S|BI*E)-)*", kinds), kinds  # one silence at each place, and no more
+    found = re.finditer("[SBIE]+", kinds)
+    assert [[base_of(p) for p in phones[m.start() : m.end()]] for m in found] == words
 
 
 def test_the_english_table_knows_every_phone_in_every_position() -> None:

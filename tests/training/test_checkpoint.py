@@ -19,7 +19,7 @@ def made(seed: int, width: int = 4) -> TrainState:
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
     optimizer = make_optimizer(network, TrainConfig(learning_rate=0.05))
-    return TrainState(network, EMA(network, 0.9), optimizer, 0, {"epoch": 0, "position": 0}, 0.0, 0)
+    return TrainState(network, EMA(network, 0.9), optimizer)
 
 
 def step(state: TrainState, times: int) -> list[float]:
@@ -36,7 +36,7 @@ def step(state: TrainState, times: int) -> list[float]:
         state.feed = {"epoch": state.update // 3, "position": state.update % 3}
         state.seconds += 0.25
         state.frames += 100
-        state.ema.update(state.network, state.update)
+        state.ema.update(state.update)
         losses.append(loss.item())
     return losses
 

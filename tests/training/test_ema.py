@@ -15,7 +15,7 @@ def layer(value: float) -> nn.Linear:
 
 
 def values(ema: EMA) -> list[float]:
-    return [float(v) for p in ema.network.parameters() for v in p.flatten()]
+    return [float(v) for p in ema.state_dict().values() for v in p.flatten()]
 
 
 def test_closed_form_with_the_growing_decay() -> None:
@@ -25,7 +25,7 @@ def test_closed_form_with_the_growing_decay() -> None:
     for n in range(1, 200):
         for p in network.parameters():
             nn.init.constant_(p, float(n % 7))
-        ema.update(network, n)
+        ema.update(n)
         decay = min(0.9, (1 + n) / (10 + n))
         wanted = decay * wanted + (1 - decay) * (n % 7)
     assert values(ema) == pytest.approx([wanted] * 6, rel=1e-5)
@@ -37,17 +37,31 @@ def test_the_start_is_forgotten_soon() -> None:
     for p in network.parameters():
         nn.init.constant_(p, 1.0)
     for n in range(1, 101):
-        ema.update(network, n)
+        ema.update(n)
     # prod (1 + n) / (10 + n) over n = 1..100 is 10! 101! / 110!, about 3e-8.
     assert values(ema) == pytest.approx([1.0] * 6, abs=1e-3)
 
 
-def test_it_is_a_copy_that_is_not_trained() -> None:
-    network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)).train()
+def test_it_is_a_copy_that_can_stand_in() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout(0.5)).train()
     ema = EMA(network, decay=0.5)
-    assert network.training
-    assert not ema.network.training
-    assert not any(p.requires_grad for p in ema.network.parameters())
-    before = ema.network[0].weight.clone()
+    before = network[0].weight.detach().clone()
     nn.init.constant_(network[0].weight, 5.0)
-    assert torch.equal(ema.network[0].weight, before)
+    assert torch.equal(ema.state_dict()["0.weight"], before)
+    with ema.applied() as averaged:
+        assert torch.equal(averaged[0].weight, before)
+        assert not averaged.training
+    assert network.training
+    assert (network[0].weight == 5.0).all()
+    network(torch.randn(8, 2))
+    assert set(ema.state_dict()) == set(network.state_dict())
+    assert torch.equal(ema.state_dict()["1.running_mean"], network[1].running_mean)
+
+
+def test_what_fails_inside_leaves_the_weights() -> None:
+    network = layer(1.0)
+    ema = EMA(network, decay=0.5)
+    nn.init.constant_(network.weight, 3.0)
+    with pytest.raises(RuntimeError), ema.applied():
+        raise RuntimeError
+    assert (network.weight == 3.0).all()

@@ -13,11 +13,13 @@ from voiceflow.data.dataset import Example
 from voiceflow.text.phones import PhoneTable
 from voiceflow.training.tasks import (
     AlignerTask,
+    DurationFlowTask,
     DurationTask,
     Task,
     VelocityTask,
     labels_of_outputs,
     make_task,
+    phone_draws,
 )
 
 N_MELS = 5
@@ -27,6 +29,10 @@ ALIGNER = [
     "data=x", "out=y", "task=aligner", "aligner=tiny", "train=tiny",
 ]  # fmt: skip
 DURATION = make_task(compose(["data=x", "out=y", "task=duration", "duration=tiny"]))
+DURATION_FLOW = make_task(compose([
+    "data=x", "out=y", "task=duration_flow", "duration=tiny", f"task.sigma_min={SIGMA}",
+    "duration.log_mean=1.5", "duration.log_std=0.5",
+]))  # fmt: skip
 
 
 class Answer(nn.Module):
@@ -148,7 +154,94 @@ def test_what_the_duration_network_is_shown(batch: Batch) -> None:
     assert lengths.tolist() == [4, 2, 3]
 
 
-@pytest.mark.parametrize("task", [VELOCITY, DURATION], ids=lambda task: task.name)
+def drawn(example: Example, number: int) -> Tensor:
+    """(N,) of the example's own noise, two elements for each phone."""
+    place = 2 * torch.arange(len(example.phones)) + number
+    return example.noise[place % len(example.mel), place // len(example.mel)]
+
+
+def logs(example: Example) -> Tensor:
+    """(N,) normalised logarithms of the durations, the masked ones dequantised."""
+    within = torch.distributions.Normal(0, 1).cdf(drawn(example, 1)) - 0.5
+    return ((1 + example.durations + within * example.mask).log() - 1.5) / 0.5
+
+
+def flow_target() -> Tensor:
+    """(B, N) d x_t / dt of the path from noise to the logarithms."""
+    targets = [logs(e) - (1 - SIGMA) * drawn(e, 0) for e in EXAMPLES]
+    return nn.utils.rnn.pad_sequence(targets, batch_first=True)
+
+
+def test_the_exact_velocity_of_durations_costs_nothing(batch: Batch) -> None:
+    """Whatever is answered elsewhere, padding included."""
+    answer = flow_target().where(batch.mask, torch.tensor(1e3))
+    assert float(DURATION_FLOW.loss_sum(Answer(answer), batch)) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_velocity_of_durations_off_by_one_costs_one_a_masked_phone(batch: Batch) -> None:
+    loss = float(DURATION_FLOW.loss_sum(Answer(flow_target() - 1), batch))
+    assert loss == pytest.approx(2 + 1 + 3, rel=1e-5)
+    assert DURATION_FLOW.count(batch) == 2 + 1 + 3
+
+
+def test_what_the_flow_duration_network_is_shown(batch: Batch) -> None:
+    network = Answer(torch.zeros(batch.durations.shape))
+    DURATION_FLOW.loss_sum(network, batch)
+    xt, phones, durations, mask, t, lengths = network.shown
+    assert phones.tolist() == [[1, 2, 3, 4], [1, 2, 0, 0], [0, 0, 0, 0]]
+    assert durations.tolist() == [[3, 0, 2, 4], [1, 5, 0, 0], [2, 6, 3, 0]]
+    assert torch.equal(mask & (phones > 0), batch.mask & (phones > 0))
+    assert mask[2].all()
+    assert t.tolist() == [0.25, 1.0, 0.0]
+    assert lengths.tolist() == [4, 2, 3]
+    first, second, third = EXAMPLES
+    quarter = 0.25 * logs(first) + (1 - (1 - SIGMA) * 0.25) * drawn(first, 0)
+    torch.testing.assert_close(xt[0], quarter)  # on context phones too
+    torch.testing.assert_close(xt[1, :2], logs(second) + SIGMA * drawn(second, 0))
+    torch.testing.assert_close(xt[2, :3], drawn(third, 0))
+
+
+def test_the_flow_sees_no_context_where_conditions_are_dropped() -> None:
+    """Even if the mask left some."""
+    network = Answer(torch.zeros(1, 2))
+    DURATION_FLOW.loss_sum(network, collate([example([2, 6], [True, False], 0.5, True)]))
+    _, phones, _, mask, *_ = network.shown
+    assert not phones.any() and mask.all()
+
+
+def test_dequantised_durations_round_to_what_they_were() -> None:
+    """At t = 1, without sigma_min, x_t is the data: within half a frame where it is masked."""
+    settings = ["data=x", "out=y", "task=duration_flow", "duration=tiny", "task.sigma_min=0"]
+    network = Answer(torch.zeros(1, 40))
+    durations = [i % 7 for i in range(40)]
+    mask = [i % 4 != 0 for i in range(40)]
+    batch = collate([example(durations, mask, 1.0, False)])
+    make_task(compose(settings)).loss_sum(network, batch)
+    frames = (0.98 * network.shown[0] + 1.68).expm1()[0]
+    assert frames.round().clamp_min(0).tolist() == durations
+    off = (frames - torch.tensor(durations)).abs()
+    assert off[~torch.tensor(mask)].max() < 1e-4
+    assert off[torch.tensor(mask)].mean() == pytest.approx(0.25, abs=0.08)
+
+
+def test_the_draws_of_phones_are_the_examples_own_and_none_is_used_twice() -> None:
+    long = example([3] * 20, [True] * 20, 0.5, False)
+    short = example([1, 0, 2], [True] * 3, 0.5, False)
+    batch = collate([long, short])
+    found = [phone_draws(batch, number) for number in (0, 1)]
+    assert found[0].shape == (2, 20)
+    for row, e in enumerate((long, short)):
+        n = len(e.phones)
+        alone = [phone_draws(collate([e]), number)[0] for number in (0, 1)]
+        assert all(torch.equal(f[row, :n], a) for f, a in zip(found, alone, strict=True))
+        numbers = torch.cat(alone)
+        assert len(numbers.unique()) == 2 * n
+        assert set(numbers.tolist()) <= set(e.noise.flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    "task", [VELOCITY, DURATION, DURATION_FLOW], ids=lambda task: task.name
+)
 def test_sums_and_counts_of_single_examples_add_to_the_batchs(task: Task, batch: Batch) -> None:
     """With the task's own network: neither padding nor neighbours are in a sum."""
     torch.manual_seed(0)
@@ -176,7 +269,14 @@ def test_the_masked_durations_are_no_help(batch: Batch) -> None:
     assert torch.equal(*seen)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("velocity", VelocityTask), ("duration", DurationTask)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("velocity", VelocityTask),
+        ("duration", DurationTask),
+        ("duration_flow", DurationFlowTask),
+    ],
+)
 def test_tasks_by_name(name: str, kind: Callable[..., Task]) -> None:
     config = compose(["data=x", "out=y", f"task={name}", "model=tiny", "duration=tiny"])
     task = make_task(config)

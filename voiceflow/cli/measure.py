@@ -141,3 +141,45 @@ def speech(
         solver=solver,
         out=out,
     )
+
+
+@app.command()
+def durations(
+    data: Annotated[Path, typer.Option(help="Prepared speech whose durations are guessed.")],
+    train: Annotated[
+        Path, typer.Option(help="The prepared training data: what the simple ways know.")
+    ],
+    limit: LimitOption = None,
+    voice: VoiceOption = "mini",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same spans and draws.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Solver steps of the flow.")] = 16,
+    guidance: Annotated[
+        float, typer.Option(min=0.0, help="How closely the flow follows phones and context.")
+    ] = 0.0,
+    solver: Annotated[
+        str, typer.Option(help="The flow's: euler, midpoint, heun, rk4, dopri5, ...")
+    ] = "midpoint",
+    out: ReportOption = None,
+) -> None:
+    """Guess the durations of masked phones with a voice's networks, beside simple ways.
+
+    [bold]Example:[/bold]
+
+    voiceflow measure durations --voice runs/mini/model --data data/test \\
+        --train data/train
+    """
+    from voiceflow.data.shards import open_prepared
+    from voiceflow.measures.durations import measure_durations
+    from voiceflow.model_folder import ModelFolder
+
+    measure_durations(
+        ModelFolder.open(voice),
+        open_prepared(data),
+        open_prepared(train),
+        limit=limit,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        solver=solver,
+        out=out,
+    )

@@ -308,7 +308,8 @@ def make_aligner(
         from voiceflow.alignment.ctc import CtcAligner
 
         assert voice is not None
-        return CtcAligner.of_voice(voice, None if lexicon is None else make_lexicon(lexicon, closed))
+        own = None if lexicon is None else make_lexicon(lexicon, closed)
+        return CtcAligner.of_voice(voice, own)
     if name is AlignerName.mfa:
         from voiceflow.alignment.mfa import MfaAligner
 

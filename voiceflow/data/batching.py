@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,10 +11,25 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from voiceflow.config import UserError
 from voiceflow.data.dataset import Example
 from voiceflow.data.masking import generator_for
 
 BUCKET_BATCHES = 20
+
+
+def balanced(groups: Sequence[str], power: float) -> list[float]:
+    """How often each row comes in an epoch, so that groups get shares of size^power.
+
+    groups: each row's speaker or language. power 1 leaves the data as they are, 0 gives every
+    group the same share; the largest group's rows come once, smaller groups' more often (upsampling
+    as in Conneau et al. 2020). Raises UserError for a power outside [0, 1].
+    """
+    if not 0 <= power <= 1:
+        raise UserError(f"train.balance_power must lie in [0, 1], found {power}")
+    sizes = Counter(groups)
+    most = max(sizes.values())
+    return [(most / sizes[group]) ** (1 - power) for group in groups]
 
 
 @dataclass(frozen=True)
@@ -66,16 +82,26 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
 
 
-def bucketed(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """`order`'s numbers in batches of at most `budget` padded frames, by length.
+def fits(count: int, longest: int, budget: int, square_budget: int = 0) -> bool:
+    """Whether so many items padded to `longest` frames are a batch.
 
-    lengths: of each number. Numbers of one length keep their order; one that is longer than the
-    budget is a batch of its own.
+    square_budget bounds count * longest^2, which attention's memory grows with; 0 is no bound.
+    """
+    return count * longest <= budget and not 0 < square_budget < count * longest**2
+
+
+def bucketed(
+    order: Sequence[int], lengths: Sequence[int], budget: int, square_budget: int = 0
+) -> list[list[int]]:
+    """`order`'s numbers in batches of at most `budget` padded frames, by length; see `fits`.
+
+    lengths: of each number. Numbers of one length keep their order; one that is too long for the
+    budgets is a batch of its own.
     """
     batches: list[list[int]] = []
     batch: list[int] = []
     for i in sorted(order, key=lambda i: lengths[i]):
-        if batch and (len(batch) + 1) * lengths[i] > budget:
+        if batch and not fits(len(batch) + 1, lengths[i], budget, square_budget):
             batches.append(batch)
             batch = []
         batch.append(i)
@@ -83,10 +109,11 @@ def bucketed(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[
 
 
 class FrameBudgetSampler:
-    """Endless batches of (epoch, row) keys, at most `budget` padded frames each.
+    """Endless batches of (epoch, row) keys, at most `budget` padded frames each (see `fits`).
 
-    Every epoch is a new shuffle, sorted by length inside pools of batches. The order is one for
-    all processes: update u takes the next world * accumulate batches, process r the r-th run of
+    weights: how often a row comes in an epoch, on average: 2.5 is twice or three times. Every
+    epoch is a new shuffle, sorted by length inside pools of batches. The order is one for all
+    processes: update u takes the next world * accumulate batches, process r the r-th run of
     `accumulate` of them, so two processes and one process with accumulation see the same. The
     last batches of an epoch that do not fill an update go into the next epoch's first.
     """
@@ -100,6 +127,8 @@ class FrameBudgetSampler:
         rank: int = 0,
         world: int = 1,
         accumulate: int = 1,
+        square_budget: int = 0,
+        weights: Sequence[float] | None = None,
     ) -> None:
         if not rows:
             raise ValueError("no rows to draw batches from")
@@ -110,6 +139,8 @@ class FrameBudgetSampler:
         self.rank = rank
         self.world = world
         self.accumulate = accumulate
+        self.square_budget = square_budget
+        self.weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
         self.epoch = 0
         self.position = 0  # batches of this epoch already given out, over all processes
 
@@ -122,14 +153,20 @@ class FrameBudgetSampler:
         self.epoch, self.position = state["epoch"], state["position"]
 
     def epoch_batches(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """All batches of one epoch; each row is in exactly one."""
+        """All batches of one epoch; without weights each row is in exactly one."""
         generator = generator_for(self.seed, "order", epoch)
-        order = torch.randperm(len(self.rows), generator=generator).tolist()
+        times = torch.arange(len(self.rows))
+        if self.weights is not None:
+            chance = torch.rand(len(self.rows), generator=generator, dtype=torch.float64)
+            times = times.repeat_interleave((self.weights + chance).floor().long())
+        shuffled = torch.randperm(len(times), generator=generator)
+        order = times[shuffled].tolist()
         mean = sum(self.lengths) / len(self.lengths)
         pool_size = max(1, int(BUCKET_BATCHES * self.budget / max(mean, 1)))
         batches: list[list[tuple[int, int]]] = []
         for start in range(0, len(order), pool_size):
-            for batch in bucketed(order[start : start + pool_size], self.lengths, self.budget):
+            pool = order[start : start + pool_size]
+            for batch in bucketed(pool, self.lengths, self.budget, self.square_budget):
                 batches.append([(epoch, self.rows[i]) for i in batch])
         shuffle = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[i] for i in shuffle]
@@ -142,7 +179,7 @@ class FrameBudgetSampler:
         while True:
             taken: list[list[tuple[int, int]]] = []
             while len(taken) < share:
-                if not batches:
+                while not batches:
                     epoch, position = epoch + 1, 0
                     batches = self.epoch_batches(epoch)
                 taken.append(batches.pop(0))

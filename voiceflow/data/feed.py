@@ -11,11 +11,13 @@ from typing import Any, Protocol
 
 from torch.utils.data import DataLoader
 
-from voiceflow.config import RunConfig
-from voiceflow.data.batching import Batch, FrameBudgetSampler, collate
+from voiceflow.config import RunConfig, UserError
+from voiceflow.data.batching import Batch, FrameBudgetSampler, balanced, collate
 from voiceflow.data.dataset import ExampleDataset, ExampleMaker
 from voiceflow.data.shards import Prepared
 from voiceflow.data.stream import Gather, StreamFeed
+
+BALANCES = ("none", "speaker", "language")
 
 
 class Feed(Protocol):
@@ -84,22 +86,31 @@ def make_feed(
 ) -> Feed:
     """The feed of the rows `training`: a stream where train.stream or an address asks for it."""
     options = config.train
+    index = prepared.index
+    if options.balance not in BALANCES:
+        raise UserError(
+            f"train.balance must be one of {', '.join(BALANCES)}, found {options.balance}"
+        )
     make = ExampleMaker(prepared.features, config.task, options.crop_frames, options.seed)
     if options.stream or not prepared.is_local:
+        if options.balance != "none":
+            raise UserError("train.balance wants all rows at hand: a stream cannot be balanced")
         chosen = set(training)
-        left_out = [id for i, id in enumerate(prepared.index.ids) if i not in chosen]
+        left_out = [id for i, id in enumerate(index.ids) if i not in chosen]
         return StreamFeed(
             prepared, make, left_out, options.batch_frames, rank, world, options.accumulate,
-            options.workers,
+            options.workers, options.batch_square_frames,
         )  # fmt: skip
-    n_frames = prepared.index.n_frames
+    groups = {"speaker": index.speakers, "language": index.languages}.get(options.balance)
     sampler = FrameBudgetSampler(
         training,
-        [min(int(n_frames[row]), options.crop_frames) for row in training],
+        [min(int(index.n_frames[row]), options.crop_frames) for row in training],
         options.batch_frames,
         options.seed,
         rank,
         world,
         options.accumulate,
+        options.batch_square_frames,
+        None if groups is None else balanced([groups[i] for i in training], options.balance_power),
     )
     return MappedFeed(ExampleDataset(prepared, make), sampler, options.workers)

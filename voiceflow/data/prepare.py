@@ -285,7 +285,7 @@ def _manifest(
     rejected: list[Rejected] = []
     speakers: Counter[str] = Counter()
 
-    told = iter(items)
+    told = _read(items)
     first = next(told, None)
     if first is None:
         raise UserError("the corpus holds no utterances: check the folder and the subset")
@@ -311,6 +311,14 @@ def _manifest(
     with replacing(out / "rejected.manifest.jsonl") as temporary:
         temporary.write_text("".join(r.to_json() + "\n" for r in rejected), "utf-8")
     return speakers
+
+
+def _read(items: Iterable[Utterance | Rejected]) -> Iterator[Utterance | Rejected]:
+    """The items; UserError where the corpus's own files cannot be read."""
+    try:
+        yield from items
+    except OSError as error:
+        raise UserError(f"the corpus cannot be read ({error})") from error
 
 
 def _check(item: Utterance | Rejected, seen: set[str]) -> Utterance | Rejected:

@@ -7,7 +7,7 @@ A prepared folder holds
     features.json phones.json  the front end (with the set's mean and deviation) and the phones
     info.json                  how it was made, with a fingerprint of it
     split.json                 which speakers are trained on, and which held out
-    index.parquet              every row's shard, id, speaker and frames, without its features
+    index.parquet              every row without its features: shard, id, speaker, language, frames
 
 It is read memory-mapped from a local disk, or shard by shard from any fsspec address.
 """
@@ -124,13 +124,14 @@ def write_shard(path: Path, rows: Sequence[PreparedUtterance]) -> None:
 class Index:
     """What is known of all rows without reading their features, in the manifest's order.
 
-    ids, speakers: (R,) names; shards: (R,) number of the row's shard in `names`; rows: (R,) place
-    in it; n_frames: (R,).
+    ids, speakers, languages: (R,) names; shards: (R,) number of the row's shard in `names`; rows:
+    (R,) place in it; n_frames: (R,).
     """
 
     names: tuple[str, ...]
     ids: list[str]
     speakers: list[str]
+    languages: list[str]
     shards: np.ndarray
     rows: np.ndarray
     n_frames: np.ndarray
@@ -146,6 +147,7 @@ class Index:
             names,
             table["id"].to_pylist(),
             table["speaker"].to_pylist(),
+            table["language"].to_pylist(),
             numbers,
             np.arange(len(shards)) - starts[numbers] if shards else numbers,
             table["n_frames"].to_numpy(),
@@ -158,7 +160,7 @@ def index_table(store: Store) -> pa.Table:
 
     tables = []
     for name in store.names("shards", ".parquet"):
-        table = store.table(name, ["id", "speaker", "n_frames"])
+        table = store.table(name, ["id", "speaker", "language", "n_frames"])
         shard = pa.array([name] * len(table), pa.string())
         tables.append(table.append_column("shard", shard))
     if not tables:

@@ -74,6 +74,7 @@ class ShardStream(IterableDataset[tuple[Batch, Cursor]]):
         world: int,
         cursors: list[Cursor],
         first: int = 0,
+        square_budget: int = 0,
     ) -> None:
         self.prepared = prepared
         self.names = prepared.store.names("shards", ".parquet")
@@ -84,6 +85,7 @@ class ShardStream(IterableDataset[tuple[Batch, Cursor]]):
         self.world = world
         self.cursors = cursors
         self.first = first
+        self.square_budget = square_budget
 
     def __iter__(self) -> Iterator[tuple[Batch, Cursor]]:
         """Endless; in a loader's process number w the reader that comes w-th from `first`."""
@@ -112,7 +114,7 @@ class ShardStream(IterableDataset[tuple[Batch, Cursor]]):
         lengths = [min(len(row.mel), self.make.crop_frames) for row in rows]
         generator = generator_for(self.make.seed, "pool", epoch, *pool)
         order = torch.randperm(len(rows), generator=generator).tolist()
-        batches = bucketed(order, lengths, self.budget)
+        batches = bucketed(order, lengths, self.budget, self.square_budget)
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
         for place, chosen in enumerate(shuffled[skip:], skip):
             yield collate([self.make(epoch, rows[i]) for i in batches[chosen]]), place + 1
@@ -131,6 +133,7 @@ class StreamFeed:
         world: int = 1,
         accumulate: int = 1,
         workers: int = 0,
+        square_budget: int = 0,
     ) -> None:
         self.prepared = prepared
         self.make = make
@@ -140,6 +143,7 @@ class StreamFeed:
         self.world = world
         self.accumulate = accumulate
         self.workers = workers
+        self.square_budget = square_budget
         self.cursors = [Cursor()] * max(1, workers)
         self.next = 0  # the reader whose turn it is
 
@@ -147,7 +151,7 @@ class StreamFeed:
         """This process's batches of each update."""
         stream = ShardStream(
             self.prepared, self.make, self.left_out, self.budget, self.rank, self.world,
-            list(self.cursors), self.next,
+            list(self.cursors), self.next, self.square_budget,
         )  # fmt: skip
         # Not forked: a filesystem's connections do not outlive a fork.
         context = "spawn" if self.workers and not self.prepared.is_local else None

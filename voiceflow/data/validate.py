@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STATISTICS_TOLERANCE = 1e-3
 MOST_FRAMES_APART = 2
+MOST_NAMED = 10  # speakers in one breach
 _MAY_BE_NULL = {"score"}
 
 
@@ -52,6 +53,7 @@ class _Totals:
     whole: bool = True
     ids: dict[str, str] = field(default_factory=dict)
     speakers: dict[str, str] = field(default_factory=dict)
+    told: set[str] | None = None  # the manifest's speakers, where it could be read
     utterances: int = 0
     frames: int = 0
     seconds: float = 0.0
@@ -90,7 +92,7 @@ def validate(folder: Path) -> Iterator[Breach]:
             yield from _statistics(spec, totals)
         yield from _lists(folder, read.get("info.json"), totals)
     if (folder / "split.json").exists():
-        yield from _split(folder / "split.json")
+        yield from _split(folder / "split.json", totals.told)
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -294,6 +296,7 @@ def _lists(folder: Path, info: dict[str, Any] | None, totals: _Totals) -> Iterat
     except UserError as error:
         yield Breach("manifest.jsonl", None, str(error))
         return
+    totals.told = set(manifest.values())
     for id, shard in totals.ids.items():
         if id not in manifest:
             yield Breach(shard, id, "not in manifest.jsonl")
@@ -318,7 +321,12 @@ def _counts(info: Mapping[str, Any], counts: Mapping[str, float]) -> Iterator[Br
             yield Breach("info.json", None, f"{name} is {told}, the data's is {found}")
 
 
-def _split(path: Path) -> Iterator[Breach]:
+def _split(path: Path, told: set[str] | None) -> Iterator[Breach]:
+    """Each of the manifest's speakers, `told`, is in one list, and nobody else is in any.
+
+    The manifest counts, not the shards: a speaker of whom all was rejected is in a list too.
+    Where `told` is None, only that nobody is in both is checked.
+    """
     try:
         lists = _read_object(path)
     except UserError as error:
@@ -331,6 +339,17 @@ def _split(path: Path) -> Iterator[Breach]:
             yield Breach(path.name, None, f"expected a list of speakers under {name!r}")
             return
         speakers[name] = set(listed)
-    if both := sorted(speakers["train"] & speakers["validation"]):
-        fault = f"speakers in both train and validation: {', '.join(both)}"
-        yield Breach(path.name, None, fault)
+    train, validation = speakers["train"], speakers["validation"]
+    faults = {"in both train and validation": train & validation}
+    if told is not None:
+        faults["in neither train nor validation"] = told - train - validation
+        faults["without an utterance in manifest.jsonl"] = (train | validation) - told
+    for fault, found in faults.items():
+        if found:
+            yield Breach(path.name, None, f"speakers {fault}: {_listed(found)}")
+
+
+def _listed(names: set[str]) -> str:
+    first = sorted(names)[:MOST_NAMED]
+    others = len(names) - len(first)
+    return ", ".join(first) + (f" and {others} more" if others else "")

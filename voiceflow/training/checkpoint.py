@@ -1,8 +1,13 @@
-"""The state of a run on disk: safetensors and JSON, written whole or not at all."""
+"""The state of a run on disk: safetensors and JSON, written whole or not at all.
+
+A state is taken while the processes stand still, and written beside the next updates.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,9 @@ from torch import Tensor, nn, optim
 from voiceflow.config import UserError
 from voiceflow.files import read_json, replacing_folder, write_json
 from voiceflow.training.ema import EMA
+from voiceflow.training.sharding import part_of, whole
+
+_FIELDS = ("update", "feed", "seconds", "frames", "skipped", "validation_loss")
 
 
 @dataclass
@@ -30,40 +38,87 @@ class TrainState:
     feed: dict[str, Any] = field(default_factory=dict)  # where the data stands, of all processes
     seconds: float = 0.0  # spent so far
     frames: int = 0  # seen so far, over all processes
+    skipped: int = 0  # updates left out because their loss was not finite
+    validation_loss: float | None = None  # at this very update, where it was measured
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name."""
-        named = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        named |= {f"ema.{k}": v for k, v in self.ema.network.state_dict().items()}
+        """All tensors by name, whole; every process calls it."""
+        named = {f"network.{k}": whole(v) for k, v in self.network.state_dict().items()}
+        named |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                named[f"optimizer.{name}.{key}"] = value
+                named[f"optimizer.{name}.{key}"] = whole(value)
         return named
 
+    def snapshot(self) -> Snapshot:
+        """The state as it is now, on the CPU, untouched by what follows; every process calls it."""
+        tensors = {k: v.detach().to("cpu", copy=True) for k, v in self.tensors().items()}
+        return Snapshot(tensors, {name: getattr(self, name) for name in _FIELDS})
 
-def save(folder: Path, state: TrainState, keep: int) -> Path:
-    """Write a checkpoint named by its update; the last `keep` stay."""
-    path = folder / f"{state.update:08d}"
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state's tensors, on the CPU, and its numbers."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+    def averages(self) -> dict[str, Tensor]:
+        """The averaged weights, by the network's names."""
+        return _part(self.tensors, "ema.")
+
+
+class Writer:
+    """Writes beside the training, one thing at a time and in order."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._last: Future[Any] | None = None
+
+    def submit(self, write: Callable[[], Any]) -> None:
+        """Write once what was submitted before is done; raises what that raised."""
+        self.wait()
+        self._last = self._pool.submit(write)
+
+    def wait(self) -> None:
+        """Until all is written; raises what the writing raised."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True)
+        self.wait()
+
+
+def save(folder: Path, state: TrainState | Snapshot, keep: int) -> Path:
+    """Write a checkpoint named by its update; the last `keep` stay, and the best."""
+    taken = state.snapshot() if isinstance(state, TrainState) else state
+    path = folder / f"{taken.values['update']:08d}"
     with replacing_folder(path) as temporary:
-        save_file({k: v.contiguous() for k, v in state.tensors().items()},
+        save_file({k: v.contiguous() for k, v in taken.tensors.items()},
                   temporary / "state.safetensors")
-        write_json(
-            temporary / "state.json",
-            {
-                "update": state.update,
-                "feed": state.feed,
-                "seconds": state.seconds,
-                "frames": state.frames,
-            },
-        )
+        write_json(temporary / "state.json", taken.values)
+    best_one = best(folder)
     for old in found(folder)[:-keep]:
-        shutil.rmtree(old)
+        if old != best_one:
+            shutil.rmtree(old)
     return path
 
 
 def found(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
     return sorted(p.parent for p in folder.glob("[0-9]*/state.json"))
+
+
+def best(folder: Path) -> Path | None:
+    """The checkpoint with the lowest validation loss; None where none was measured."""
+    losses = {path: read_json(path / "state.json")["validation_loss"] for path in found(folder)}
+    measured = {p: loss for p, loss in losses.items() if loss is not None and loss == loss}
+    return min(measured, key=measured.__getitem__) if measured else None
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -81,23 +136,27 @@ def load(path: Path, state: TrainState) -> None:
             f"{path}: the checkpoint is damaged ({error}): remove this folder, and the run goes on "
             "from the one before"
         ) from error
-    expected = set(state.network.state_dict())
-    present = {k.removeprefix("network.") for k in tensors if k.startswith("network.")}
-    if expected != present:
+    values: dict[str, Any] = read_json(path / "state.json")
+    if missing := [name for name in _FIELDS if name not in values]:
+        raise UserError(
+            f"{path} was written by another version of voiceflow (no {', '.join(missing)}): start "
+            "a new run from its voice with train.init_from=<out>/model"
+        )
+    own = state.network.state_dict()
+    weights = _part(tensors, "network.")
+    if set(own) != set(weights):
         raise UserError(f"{path} is a checkpoint of another network: choose another out=")
-    state.network.load_state_dict(_part(tensors, "network."))
-    state.ema.network.load_state_dict(_part(tensors, "ema."))
+    state.network.load_state_dict({k: part_of(v, own[k]) for k, v in weights.items()})
+    state.ema.load_state_dict(_part(tensors, "ema."))
     for name, parameter in state.network.named_parameters():
-        values = _part(tensors, f"optimizer.{name}.")
-        if values:
+        moments = _part(tensors, f"optimizer.{name}.")
+        if moments:
             state.optimizer.state[parameter] = {
-                k: v.to(parameter.device) for k, v in values.items()
+                k: part_of(v, parameter) if v.shape == parameter.shape else v.to(parameter.device)
+                for k, v in moments.items()
             }
-    values_json: dict[str, Any] = read_json(path / "state.json")
-    state.update = values_json["update"]
-    state.feed = values_json["feed"]
-    state.seconds = values_json["seconds"]
-    state.frames = values_json["frames"]
+    for name in _FIELDS:
+        setattr(state, name, values[name])
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from voiceflow.training.sharding import mine, part_of, rebuilt
+
 
 class EMA:
-    """Keeps `network`, a copy whose weights follow the trained ones.
+    """Weights that follow those of `network`, which may be sharded; buffers are the latest.
 
     The decay grows with the updates, min(decay, (1 + n) / (10 + n)), so that the start is
     forgotten.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network = network
         self.decay = decay
-
-    def to(self, device: torch.device) -> EMA:
-        """Move the average to a device."""
-        self.network.to(device)
-        return self
+        self._averages = {n: mine(p.detach()).clone() for n, p in network.named_parameters()}
 
     @torch.no_grad()
-    def update(self, network: nn.Module, n_updates: int) -> None:
-        """Move towards `network` after its update number `n_updates` (from 1)."""
+    def update(self, n_updates: int) -> None:
+        """Move towards the network after its update number `n_updates` (from 1)."""
         decay = min(self.decay, (1 + n_updates) / (10 + n_updates))
-        mine: list[Tensor] = [p.data for p in self.network.parameters()]
-        torch._foreach_lerp_(mine, [p.data for p in network.parameters()], 1 - decay)
-        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
-            average.copy_(buffer)
+        weights = [mine(p.detach()) for p in self.network.parameters()]
+        torch._foreach_lerp_(list(self._averages.values()), weights, 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages and buffers, whole, by the network's names; every process calls it."""
+        named = dict(self.network.named_parameters())
+        averages = {n: rebuilt(average, named[n]) for n, average in self._averages.items()}
+        return {**averages, **dict(self.network.named_buffers())}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take `state_dict`'s averages; buffers are the network's own business."""
+        for name, parameter in self.network.named_parameters():
+            self._averages[name].copy_(mine(part_of(state[name], parameter)))
+
+    @contextmanager
+    @torch.no_grad()
+    def applied(self) -> Iterator[nn.Module]:
+        """The network itself, with the averages for its weights and in evaluation mode."""
+        weights = {n: mine(p.detach()) for n, p in self.network.named_parameters()}
+        kept = {n: w.clone() for n, w in weights.items()}
+        was_training = self.network.training
+        try:
+            for name, weight in weights.items():
+                weight.copy_(self._averages[name])
+            yield self.network.eval()
+        finally:
+            for name, weight in weights.items():
+                weight.copy_(kept[name])
+            self.network.train(was_training)

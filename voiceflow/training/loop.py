@@ -13,40 +13,41 @@ with every checkpoint.
 
 from __future__ import annotations
 
-import platform
+import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from voiceflow import __version__
-from voiceflow.config import RunConfig, UserError, as_dict, compose
-from voiceflow.data.batching import Batch, collate
-from voiceflow.data.dataset import ExampleMaker, split
+from voiceflow.config import RunConfig, TrainConfig, UserError, compose
+from voiceflow.data.batching import Batch, collate, fits
+from voiceflow.data.dataset import Example, ExampleMaker, split
 from voiceflow.data.feed import make_feed
 from voiceflow.data.masking import generator_for
 from voiceflow.data.shards import Prepared, open_prepared
-from voiceflow.files import replacing
-from voiceflow.model_folder import ModelFolder, load_weights, save_network
 from voiceflow.training import checkpoint
 from voiceflow.training.ema import EMA
 from voiceflow.training.monitor import Monitor
 from voiceflow.training.optim import learning_rate, make_optimizer
+from voiceflow.training.run import (
+    claim,
+    for_borders,
+    n_parameters,
+    save_all,
+    start_from,
+    with_statistics_of,
+)
+from voiceflow.training.safety import REQUEUE, Preemption, StallWatch, naming_memory
+from voiceflow.training.sharding import is_sharded, shard, whole, without_sync
 from voiceflow.training.tasks import Task, make_task
 
 VALIDATION_DRAWS = 4
-_UNCROPPED = 10**9  # frames
-# Settings that may differ when a run is taken up again.
-FREE_SETTINGS = ("train.workers", "train.checkpoint_every", "train.keep_checkpoints",
-                 "train.log_every", "train.validate_every", "train.updates", "sample.")
 
 
 def main(overrides: Sequence[str]) -> None:
@@ -64,70 +65,151 @@ def train(config: RunConfig) -> None:
         prepared = with_statistics_of(options.init_from, prepared)
     folder = Path(config.out) / task.name
     accelerator = make_accelerator(config)
+    rows, held_out = split(prepared, options.validation_utterances)
+    feed = make_feed(config, prepared, rows, accelerator.process_index, accelerator.num_processes)
     torch.manual_seed(options.seed)
     network = task.build(prepared.phones, prepared.features)
     if options.init_from:
         start_from(options.init_from, network, task, prepared)
-    ema = EMA(network, options.ema_decay).to(accelerator.device)
+    parameters = n_parameters(network)
+    model = distribute(network, accelerator, options)
     optimizer = make_optimizer(network, options)
-    model, optimizer = accelerator.prepare(network, optimizer)
-    state = checkpoint.TrainState(network, ema, optimizer)
-    rows, held_out = split(prepared, options.validation_utterances)
-    feed = make_feed(config, prepared, rows, accelerator.process_index, accelerator.num_processes)
+    state = checkpoint.TrainState(network, EMA(network, options.ema_decay), optimizer)
     if accelerator.is_main_process:
-        claim(folder, config, prepared, n_parameters(network), len(rows))
+        claim(folder, config, prepared, parameters, len(rows))
         checkpoint.clear_leftovers(folder / "checkpoints")
     accelerator.wait_for_everyone()
-    with Monitor(accelerator, folder, task.name, options.updates) as monitor:
-        if whole := checkpoint.found(folder / "checkpoints"):
-            checkpoint.load(whole[-1], state)
+    with (
+        Monitor(accelerator, folder, task.name, options.updates) as monitor,
+        checkpoint.Writer() as writer,
+        StallWatch(options.stall_seconds) as watch,
+        Preemption() as preemption,
+    ):
+        if saved := checkpoint.found(folder / "checkpoints"):
+            checkpoint.load(saved[-1], state)
             monitor.say(f"going on after update {state.update} of {options.updates}")
             if lost := feed.load_state_dict(state.feed):
                 monitor.say(lost)
         monitor.resume(state.update)
         validation = list(validation_batches(config, prepared, held_out))
+        if options.memory_probe and state.update < options.updates:
+            probe_memory(accelerator, task, model, prepared, options)
+        skipped_in_a_row = 0
         lap = time.perf_counter()
         for parts in feed if state.update < options.updates else ():
+            watch.alive()
+            waited = time.perf_counter() - lap
             torch.manual_seed(generator_for(options.seed, "dropout", state.update,
                                             accelerator.process_index).initial_seed())
             parts = [part.to(accelerator.device) for part in parts]
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(state.update, options)
-            loss, frames = accumulate_gradients(accelerator, task, model, parts)
-            norm = float(accelerator.clip_grad_norm_(model.parameters(), options.clip))
-            if not (loss == loss and norm < float("inf")):
-                raise FloatingPointError(
-                    f"update {state.update}: loss {loss}, gradient norm {norm} on utterances "
-                    f"{', '.join(i for part in parts for i in part.ids)}"
-                )
-            optimizer.step()
+            with naming_memory(parts, options):
+                loss, frames = accumulate_gradients(accelerator, task, model, parts)
+                norm = clip_gradients(network, options.clip)
+            if math.isfinite(loss) and math.isfinite(norm):
+                optimizer.step()
+                state.ema.update(state.update + 1)
+                skipped_in_a_row = 0
+            else:
+                skipped_in_a_row += 1
+                state.skipped += 1
+                ids = [i for part in parts for i in part.ids]
+                monitor.skipped(state.update, loss, norm, gather_object(ids))
+                if skipped_in_a_row > options.skip_limit:
+                    raise FloatingPointError(
+                        f"update {state.update}: loss {loss}, gradient norm {norm}, the "
+                        f"{skipped_in_a_row}th in a row that is not finite "
+                        f"(train.skip_limit={options.skip_limit}); the utterances stand in "
+                        f"{folder / 'skipped.jsonl'}"
+                    )
             optimizer.zero_grad()
             state.update += 1
-            ema.update(network, state.update)
             state.frames += frames
             now = time.perf_counter()
             state.seconds += now - lap
-            speed, lap = frames / (now - lap), now
+            speed, waiting, lap = frames / (now - lap), waited / (now - lap), now
             monitor.advance(state.update, loss, speed)
+            stopping = preemption.agreed(accelerator)
             last = state.update == options.updates
             if state.update % options.log_every == 0 or last:
                 monitor.log(state.update, loss=loss, gradient_norm=norm, frames_per_second=speed,
+                            waiting_share=waiting, skipped=state.skipped,
                             learning_rate=learning_rate(state.update - 1, options))
-            saving = state.update % options.checkpoint_every == 0 or last
-            if saving:
+            state.validation_loss = None
+            if state.update % options.validate_every == 0 or last:
+                with state.ema.applied() as averaged:
+                    state.validation_loss = validate(accelerator, task, averaged, validation)
+                monitor.log(state.update, validation_loss=state.validation_loss)
+                monitor.say(
+                    f"update {state.update}: validation loss {state.validation_loss:.4f}"
+                )
+            if state.update % options.checkpoint_every == 0 or last or stopping:
                 state.feed = feed.state_dict(gather_object)
-            if accelerator.is_main_process:
-                if state.update % options.validate_every == 0 or last:
-                    value = validate(accelerator, task, ema.network, validation)
-                    monitor.log(state.update, validation_loss=value)
-                    monitor.say(f"update {state.update}: validation loss {value:.4f}")
-                if saving:
-                    # The voice first: a run whose last checkpoint is there is not gone on with.
-                    save_voice(config, task, prepared, state, folder)
-                    checkpoint.save(folder / "checkpoints", state, options.keep_checkpoints)
+                taken = state.snapshot()
+                if accelerator.is_main_process:
+                    writer.submit(partial(save_all, config, task, prepared, taken, folder))
+            if stopping and not last:
+                writer.wait()
+                monitor.say(
+                    f"{task.name}: asked to stop, saved after update {state.update}; the same "
+                    f"command goes on (exit code {REQUEUE})"
+                )
+                raise SystemExit(REQUEUE)
             if last:
                 break
+        writer.wait()
         monitor.say(f"{task.name}: {state.update} updates done, voice in {config.out}/model")
+
+
+def distribute(network: nn.Module, accelerator: Accelerator, options: TrainConfig) -> nn.Module:
+    """The network on its device, compiled if asked for, as the processes share it.
+
+    DDP where there are several processes; with train.fsdp its parameters are dealt out, and the
+    network itself is what is called.
+    """
+    if options.fsdp:
+        if accelerator.num_processes == 1:
+            raise UserError("train.fsdp deals a network out to several processes, this is one: "
+                            "start them with torchrun or accelerate launch")  # fmt: skip
+        shard(network.to(accelerator.device))
+    if options.compile:
+        network.compile(dynamic=True)
+    # In evaluation mode accelerate adds autocast and the device, and no DDP.
+    return accelerator.prepare_model(network, evaluation_mode=options.fsdp).train()
+
+
+def clip_gradients(network: nn.Module, most: float) -> float:
+    """The gradients' norm over all processes, before it is bounded by `most`."""
+    norm = nn.utils.clip_grad_norm_(network.parameters(), most)
+    return float(whole(norm))
+
+
+def probe_memory(
+    accelerator: Accelerator,
+    task: Task,
+    model: nn.Module,
+    prepared: Prepared,
+    options: TrainConfig,
+) -> None:
+    """Forward and backward on the largest batch that can come, so that it fails now or never."""
+    frames = min(options.crop_frames, int(prepared.index.n_frames.max()))
+    count = 1
+    while fits(count + 1, frames, options.batch_frames, options.batch_square_frames):
+        count += 1
+    zeros = torch.zeros(frames, prepared.features.n_mels)
+    n_phones = max(1, frames // 4)
+    durations = torch.full((n_phones,), frames // n_phones)
+    durations[-1] += frames - int(durations.sum())
+    example = Example(
+        id="memory probe", mel=zeros, phones=torch.full((n_phones,), 2), durations=durations,
+        mask=torch.ones(n_phones, dtype=torch.bool), unconditional=False, noise=zeros, t=0.5,
+    )  # fmt: skip
+    batch = collate([example] * count).to(accelerator.device)
+    with naming_memory([batch], options):
+        accumulate_gradients(accelerator, task, model, [batch])
+    for parameter in model.parameters():
+        parameter.grad = None
 
 
 def accumulate_gradients(
@@ -147,11 +229,16 @@ def accumulate_gradients(
     n_masked = max(float(totals[0]), 1.0)
     loss = torch.zeros((), device=accelerator.device)
     for i, part in enumerate(parts):
-        with accelerator.no_sync(model) if i < len(parts) - 1 else nullcontext():
+        with nullcontext() if i == len(parts) - 1 else unsynced(accelerator, model):
             total = task.loss_sum(model, part)
             accelerator.backward(total * (accelerator.num_processes / n_masked))
         loss += total.detach() / n_masked
     return float(accelerator.reduce(loss, "sum")), int(totals[1])
+
+
+def unsynced(accelerator: Accelerator, model: nn.Module) -> AbstractContextManager[None]:
+    """Gradients stay in their process until a backward outside of this."""
+    return without_sync(model) if is_sharded(model) else accelerator.no_sync(model)
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
@@ -182,7 +269,10 @@ def validation_batches(
 def validate(
     accelerator: Accelerator, task: Task, network: nn.Module, batches: Sequence[Batch]
 ) -> float:
-    """Mean loss over the held-out batches; nan when none are held out."""
+    """Mean loss over the held-out batches; nan when none are held out.
+
+    Every process does the same, since of a sharded network none could do it alone.
+    """
     total, count = 0.0, 0
     for batch in batches:
         total += float(task.loss_sum(network, batch.to(accelerator.device)))
@@ -190,122 +280,3 @@ def validate(
     return total / count if count else float("nan")
 
 
-def for_borders(config: RunConfig, prepared: Prepared) -> RunConfig:
-    """The run as it can be on these data: what has no borders is not cropped at any.
-
-    UserError where data whose phones are spread evenly are to teach where phones stand.
-    """
-    if prepared.info.get("aligner") != "even":
-        return config
-    if config.task.name != "aligner" or config.task.ctc_weight < 1:
-        raise UserError(
-            f"{prepared.address} has no borders (--aligner even): train task=aligner "
-            "task.ctc_weight=1 on it, then prepare the corpus with --aligner ctc and that voice"
-        )
-    return replace(config, train=replace(config.train, crop_frames=_UNCROPPED))
-
-
-def with_statistics_of(voice: str, prepared: Prepared) -> Prepared:
-    """The data as a voice hears them: normalised by the mean and deviation that it was trained on.
-
-    UserError where the front ends differ in anything else.
-    """
-    folder = ModelFolder.open(voice)
-    mine = prepared.features.with_statistics(folder.features.mean, folder.features.std)
-    folder.features.require(mine, str(folder.path), prepared.address)
-    return replace(prepared, features=folder.features)
-
-
-def start_from(voice: str, network: nn.Module, task: Task, prepared: Prepared) -> None:
-    """Fill the network with a voice's weights; its phones must be the data's."""
-    folder = ModelFolder.open(voice)
-    if folder.phones != prepared.phones:
-        raise UserError(f"{folder.path} and {prepared.address} have different phone tables")
-    size = getattr(folder.config, task.name)
-    if size is not None and size != task.network_config:
-        raise UserError(
-            f"{folder.path} has a {task.name} network of another size: choose the same "
-            f"{'model' if task.name == 'velocity' else task.name}= as it was trained with"
-        )
-    load_weights(network, folder.path / f"{task.name}.safetensors")
-
-
-def n_parameters(network: nn.Module) -> int:
-    """Number of trained numbers."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
-def claim(
-    folder: Path, config: RunConfig, prepared: Prepared, parameters: int, utterances: int
-) -> None:
-    """Write what the run uses to run.yaml, or refuse a folder that holds another run."""
-    path = folder / "run.yaml"
-    settings = as_dict(config)
-    if path.is_file():
-        before = yaml.safe_load(path.read_text("utf-8"))
-        # Folders may move: the data are known by their fingerprint.
-        old = flatten({**before["config"], "data": before["data_fingerprint"], "out": ""})
-        new = flatten({**settings, "data": prepared.info["fingerprint"], "out": ""})
-        differing = sorted(
-            key
-            for key in {*old, *new}
-            if old.get(key) != new.get(key) and not key.startswith(FREE_SETTINGS)
-        )
-        if differing:
-            shown = ", ".join(f"{k}: {old.get(k)} then, {new.get(k)} now" for k in differing)
-            raise UserError(
-                f"{folder} holds a run with other settings ({shown}): choose another out="
-            )
-    record = {
-        "config": settings,
-        "data_fingerprint": prepared.info["fingerprint"],
-        "parameters": parameters,
-        "training_utterances": utterances,
-        "versions": {
-            "voiceflow": __version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
-    }
-    with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(record, sort_keys=False), "utf-8")
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
-
-
-def save_voice(
-    config: RunConfig,
-    task: Task,
-    prepared: Prepared,
-    state: checkpoint.TrainState,
-    folder: Path,
-) -> None:
-    """Bring out/model up to date with the averaged weights."""
-    training = {
-        "updates": state.update,
-        "hours_of_data": round(float(prepared.info["hours"]), 2),
-        "passes_over_data": round(state.frames / int(prepared.info["frames"]), 2),
-        "wall_hours": round(state.seconds / 3600, 3),
-        "data_fingerprint": prepared.info["fingerprint"],
-        "aligner": prepared.info.get("aligner", ""),
-        "run": str(folder),
-    }
-    save_network(
-        Path(config.out) / "model",
-        task.name,
-        state.ema.network.state_dict(),
-        task.network_config,
-        prepared.phones,
-        prepared.features,
-        config.sample,
-        training,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -61,6 +62,19 @@ class Monitor:
         if self.accelerator.is_main_process:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"update": update, **values}) + "\n")
+
+    def skipped(
+        self, update: int, loss: float, gradient_norm: float, utterances: Sequence[str]
+    ) -> None:
+        """Name the batches of an update that was left out, in skipped.jsonl."""
+        if not self.accelerator.is_main_process:
+            return
+        told = {"update": update, "loss": str(loss), "gradient_norm": str(gradient_norm),
+                "utterances": list(utterances)}  # fmt: skip
+        with (self.path.parent / "skipped.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(told) + "\n")
+        self.say(f"update {update} left out: loss {loss}, gradient norm {gradient_norm}; its "
+                 f"utterances stand in {self.path.parent / 'skipped.jsonl'}")  # fmt: skip
 
     def say(self, text: str) -> None:
         """A line above the bar."""

@@ -19,8 +19,14 @@ from voiceflow.config import (
 from voiceflow.data.batching import Batch
 from voiceflow.flow.objective import ConditionalFlowMatching, masked_count
 from voiceflow.flow.paths import OptimalTransport
-from voiceflow.model_folder import build_aligner, build_duration, build_velocity
+from voiceflow.model_folder import (
+    build_aligner,
+    build_duration,
+    build_duration_flow,
+    build_velocity,
+)
 from voiceflow.models.aligner import BLANK, PhoneRecogniser
+from voiceflow.models.duration import normalised_logs
 from voiceflow.text.phones import NONE, SILENCE, PhoneTable, base_of
 
 
@@ -102,6 +108,45 @@ class DurationTask:
         return int(batch.mask.sum())
 
 
+class DurationFlowTask:
+    """Masked conditional flow matching of durations (Le et al. 2023, section 3.3).
+
+    Data are x1 = log(1 + d), normalised. A masked duration is dequantised first: d + u - 1/2 with
+    u ~ U[0, 1) (appendix A.3), so at least -1/2, where the logarithm is defined. A known one stays
+    whole, as it is at inference.
+    """
+
+    name = "duration_flow"
+
+    def __init__(self, config: RunConfig) -> None:
+        self.network_config = config.duration
+        self.objective = ConditionalFlowMatching(OptimalTransport(config.task.sigma_min))
+
+    def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
+        """The untrained flow duration network."""
+        return build_duration_flow(self.network_config, phones)
+
+    def loss_sum(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Squared error of the velocity, summed over masked phones.
+
+        x_t on context phones lies on its known path, as it does at inference.
+        """
+        phones = batch.phones.masked_fill(batch.unconditional[:, None], 0)
+        hidden = batch.mask | batch.unconditional[:, None]
+        x0, u = (phone_draws(batch, number) for number in (0, 1))
+        within = (torch.special.ndtr(u) - 0.5) * batch.mask
+        x1 = normalised_logs(batch.durations + within, self.network_config)
+
+        def velocity(t: Tensor, xt: Tensor) -> Tensor:
+            return network(xt, phones, batch.durations, hidden, t, batch.phone_lengths)
+
+        return self.objective(velocity, x0, x1, batch.t, batch.mask).total
+
+    def count(self, batch: Batch) -> int:
+        """Masked phones."""
+        return int(batch.mask.sum())
+
+
 class AlignerTask:
     """Phones of frames: by the data's own borders, by CTC with label priors, or by both."""
 
@@ -171,11 +216,29 @@ def labels_of_outputs(labels: Tensor, durations: Tensor, lengths: Tensor, stride
     return found.masked_fill(frames >= (stride * lengths).unsqueeze(1), -1)
 
 
+def phone_draws(batch: Batch, number: int) -> Tensor:
+    """Standard normal draws (B, N), two for each phone: `number` is 0 or 1.
+
+    They are elements of the example's own noise (T, M), which this task uses for nothing else, so
+    they depend on neither batch nor padding. No two phones share one while 2 N <= T M, which holds
+    of all speech: beside each phone of no frames, a silence, stands one that has some.
+    """
+    place = 2 * torch.arange(batch.phones.shape[1], device=batch.noise.device) + number
+    n_frames = batch.frame_lengths.to(batch.noise.device).unsqueeze(1)
+    band = torch.div(place, n_frames, rounding_mode="floor") % batch.noise.shape[-1]
+    item = torch.arange(len(n_frames), device=batch.noise.device).unsqueeze(1)
+    return batch.noise[item, place % n_frames, band]
+
+
 def make_task(config: RunConfig) -> Task:
     """The task that the configuration names; UserError when there is none."""
-    tasks: dict[str, type[VelocityTask] | type[DurationTask] | type[AlignerTask]] = {
+    tasks: dict[
+        str,
+        type[VelocityTask] | type[DurationTask] | type[DurationFlowTask] | type[AlignerTask],
+    ] = {
         "velocity": VelocityTask,
         "duration": DurationTask,
+        "duration_flow": DurationFlowTask,
         "aligner": AlignerTask,
     }
     if config.task.name not in tasks:
