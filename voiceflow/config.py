@@ -90,7 +90,9 @@ class TaskConfig:
     mask_ratio_min: float = 0.7
     mask_ratio_max: float = 1.0
     p_unconditional: float = 0.2
-    sigma_min: float = 1e-5
+    path: str = "optimal_transport"  # velocity: one of voiceflow.flow.paths.PATHS
+    sigma_min: float = 1e-5  # of the optimal-transport path
+    loss_frames: str = "masked"  # velocity: or all, as an ablation
     ctc_weight: float = 1.0  # aligner: 1 is CTC alone, 0 the data's own borders alone
     prior_scale: float = 0.3  # aligner: how far label priors count in CTC (Huang et al. 2024)
 
@@ -126,7 +128,11 @@ class TrainConfig:
     skip_limit: int = 10  # updates that may be left out for a loss that is not finite
     stall_seconds: float = 1800.0  # after which an update prints every process's stack; 0 never
     sample_every: int = 0  # updates between sounds and pictures in the log; 0 never
+    peak_tflops: float = 0.0  # of a process's device; the log tells the share used; 0 none
     init_from: str | None = None  # a model folder or a voice to start the weights from
+    extend_phones: bool = False  # init_from: the data may have phones that the voice lacks
+    lora_rank: int = 0  # of adapters (LoRA) trained in place of init_from's weights; 0: none
+    lora_alpha: float = 0.0  # the adapters count alpha / rank; 0: twice the rank
 
 
 @dataclass
@@ -138,6 +144,7 @@ class SampleConfig:
     guidance: float = 0.7
     temperature: float = 1.0  # deviation of the noise that a gap starts from
     context_frames: int = 1600  # what the network sees on either side of a gap
+    path: str = "optimal_transport"  # what the velocity was trained on; training writes it
 
 
 @dataclass

@@ -179,6 +179,7 @@ def save_network(
 ) -> None:
     """Write one network into a model folder, which may hold the other already.
 
+    How the velocity network is sampled is its own to say; of the others only where there is none.
     Raises UserError when the folder's phones or features are others than these.
     """
     import yaml
@@ -191,7 +192,8 @@ def save_network(
             raise UserError(f"{folder} has another phone table than the new {name} network")
         folder_config = present.config
     setattr(folder_config, name, config)
-    folder_config.sample = sample
+    if name == "velocity" or folder_config.velocity is None:
+        folder_config.sample = sample
     folder_config.training = {**folder_config.training, name: training}
     dtype = torch.float16 if half else torch.float32
     stored = {k: v.detach().to("cpu", dtype).contiguous() for k, v in weights.items()}

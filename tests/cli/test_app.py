@@ -24,6 +24,9 @@ VERBS = [
     "data validate",
     "measure alignment",
     "measure durations",
+    "benchmark speed",
+    "benchmark scaling",
+    "benchmark ablation",
     "measure infill",
     "measure speech",
 ]

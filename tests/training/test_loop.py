@@ -2,13 +2,8 @@
 
 import json
 import math
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,13 +186,15 @@ def test_the_last_validation_is_that_of_the_voice(
             str(data.dataset[row]["id"]) for row in held_out
         }
         network = ModelFolder.open(run.out / "model").load(name)
-        value = validate(Accelerator(cpu=True), make_task(config), network, batches)
+        figures = validate(Accelerator(cpu=True), make_task(config), network, batches)
+        value = figures["validation_loss"]
         assert run.validation[-1] == (20, pytest.approx(value, rel=1e-6))
 
 
 def test_nothing_held_out_is_no_validation(prepared: Path, command: Command) -> None:
     config = compose(command("velocity", prepared))
-    assert math.isnan(validate(Accelerator(cpu=True), make_task(config), nn.Identity(), []))
+    figures = validate(Accelerator(cpu=True), make_task(config), nn.Identity(), [])
+    assert math.isnan(figures["validation_loss"])
 
 
 def test_the_record_of_a_run(command: Command, finished: Any, prepared: Path) -> None:
@@ -270,7 +267,8 @@ def test_the_loss_falls(
     batches = list(validation_batches(config, data, split(data, 2)[1]))
     accelerator = Accelerator(cpu=True)
     best = min(
-        validate(accelerator, make_task(config), Constant(0.1 * i), batches) for i in range(25)
+        validate(accelerator, make_task(config), Constant(0.1 * i), batches)["validation_loss"]
+        for i in range(25)
     )
     learned = run(task, tmp_path, "train.updates=80", "train.validate_every=80",
                   "train.learning_rate=0.003")  # fmt: skip
@@ -342,58 +340,3 @@ def test_wrong_settings(command: Command, tmp_path: Path, setting: str, said: st
     with pytest.raises(UserError, match=said):
         train(compose(command("velocity", tmp_path / "out", setting)))
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.long
-def test_a_killed_run_is_taken_up_bit_for_bit(
-    command: Command, finished: Any, repository: Path, tmp_path: Path
-) -> None:
-    """The same command again after kill -9, once amid updates and once amid much writing."""
-
-    def launched(out: Path, **options: int) -> subprocess.Popen[str]:
-        more = [f"train.{key}={value}" for key, value in options.items()]
-        return subprocess.Popen(
-            [sys.executable, "-m", "voiceflow", "train",
-             *command("velocity", out, "model.dropout=0.1", "train.updates=300", *more)],
-            cwd=repository,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
-
-    def finish(process: subprocess.Popen[str]) -> str:
-        try:
-            said, _ = process.communicate(timeout=400)
-        finally:
-            process.kill()
-        assert process.returncode == 0
-        return said
-
-    def kill(process: subprocess.Popen[str], more: int) -> str:
-        """As soon as the log is that much longer than it was."""
-        wanted = logged() + more
-        end = time.monotonic() + 400
-        try:
-            while logged() < wanted:
-                assert process.poll() is None
-                assert time.monotonic() < end
-                time.sleep(0.005)
-        finally:
-            process.kill()
-            said, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        return said
-
-    def logged() -> int:
-        log = broken.folder / "log.jsonl"
-        return log.read_bytes().count(b'"loss"') if log.exists() else 0
-
-    whole = type(finished)(tmp_path / "whole", "velocity")
-    broken = type(finished)(tmp_path / "broken", "velocity")
-    finish(launched(whole.out, checkpoint_every=20))
-    kill(launched(broken.out, checkpoint_every=20), more=50)
-    first = going_on_after(kill(launched(broken.out, checkpoint_every=1), more=50))
-    second = going_on_after(finish(launched(broken.out, checkpoint_every=20)))
-    assert 40 <= first < second < 300
-    assert [update for update, *_ in broken.losses] == list(range(1, 301))
-    assert_same_run(broken, whole)

@@ -12,7 +12,19 @@ from typing import Annotated, TextIO
 import typer
 
 from voiceflow import __version__
-from voiceflow.cli import data, demo, doctor, infill, measure, pack, prepare, speak, toy, train
+from voiceflow.cli import (
+    benchmark,
+    data,
+    demo,
+    doctor,
+    infill,
+    measure,
+    pack,
+    prepare,
+    speak,
+    toy,
+    train,
+)
 from voiceflow.config import UserError, UserNote
 
 app = typer.Typer(
@@ -50,6 +62,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("pack")(pack.pack)
 app.add_typer(measure.app, name="measure")
+app.add_typer(benchmark.app, name="benchmark")
 app.command("toy")(toy.toy)
 app.command("doctor")(doctor.doctor)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader
 
 from voiceflow.config import RunConfig, UserError
-from voiceflow.data.batching import Batch, FrameBudgetSampler, balanced, collate
+from voiceflow.data.batching import Batch, FrameBudgetSampler, balanced, collate, fits
 from voiceflow.data.dataset import ExampleDataset, ExampleMaker
 from voiceflow.data.shards import Prepared
 from voiceflow.data.stream import Gather, StreamFeed
@@ -90,6 +90,19 @@ def make_feed(
     if options.balance not in BALANCES:
         raise UserError(
             f"train.balance must be one of {', '.join(BALANCES)}, found {options.balance}"
+        )
+    if not training:
+        raise UserError(
+            f"{prepared.address} leaves no utterance to train on: all are held out; lower "
+            f"train.validation_utterances ({options.validation_utterances}) or prepare more"
+        )
+    longest = min(int(index.n_frames[list(training)].max()), options.crop_frames)
+    if not fits(1, longest, options.batch_frames, options.batch_square_frames):
+        raise UserError(
+            f"the longest utterance has {longest} frames (as train.crop_frames leaves it), which "
+            f"no batch holds: train.batch_frames is {options.batch_frames}, "
+            f"train.batch_square_frames {options.batch_square_frames}; raise these or lower "
+            "train.crop_frames"
         )
     make = ExampleMaker(prepared.features, config.task, options.crop_frames, options.seed)
     if options.stream or not prepared.is_local:

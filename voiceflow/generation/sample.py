@@ -11,7 +11,7 @@ from voiceflow.config import SampleConfig, UserError
 from voiceflow.data.masking import generator_for
 from voiceflow.flow.guidance import Guided, constant
 from voiceflow.flow.path import Field
-from voiceflow.flow.paths import OptimalTransport
+from voiceflow.flow.paths import PATHS, make_path
 from voiceflow.flow.solvers import SOLVERS, Context, solve
 from voiceflow.generation.plan import Plan
 from voiceflow.text.phones import PhoneTable
@@ -55,11 +55,13 @@ def sample(
 
     Context is clamped to its known path at every evaluation; guidance runs both branches in one
     batch; the state is float32. However long the recording, the network sees each gap with
-    `settings.context_frames` on either side. Raises UserError for an unknown solver, no steps,
-    no context or a negative temperature.
+    `settings.context_frames` on either side. Raises UserError for an unknown solver or path, no
+    steps, no context or a negative temperature.
     """
     if settings.solver not in SOLVERS:
         raise UserError(f"solver '{settings.solver}' is not one of {', '.join(SOLVERS)}")
+    if settings.path not in PATHS:
+        raise UserError(f"path '{settings.path}' is not one of {', '.join(PATHS)}")
     if settings.steps < 1:
         raise UserError(f"steps must be at least 1, found {settings.steps}")
     if settings.context_frames < 1:
@@ -93,7 +95,7 @@ def _sample_window(
 ) -> Sampled:
     """One stretch: noise (K, T, M), context (T, M), mask and phones (T,)."""
     count, n_frames, _ = noise.shape
-    path = OptimalTransport()
+    path = make_path(settings.path)
     context, mask, phones = (x.expand(count, *x.shape) for x in (context, mask, phones))
     noise = torch.where(mask.unsqueeze(-1), settings.temperature * noise, noise)
 

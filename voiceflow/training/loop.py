@@ -17,13 +17,14 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
+from torch import Tensor, nn
 
 from voiceflow.config import RunConfig, TrainConfig, UserError, compose
 from voiceflow.data.batching import Batch, collate, fits
@@ -33,6 +34,7 @@ from voiceflow.data.masking import generator_for
 from voiceflow.data.shards import Prepared, open_prepared
 from voiceflow.training import checkpoint
 from voiceflow.training.ema import EMA
+from voiceflow.training.flops import update_flops, weights_used
 from voiceflow.training.monitor import Monitor
 from voiceflow.training.optim import learning_rate, make_optimizer
 from voiceflow.training.run import (
@@ -44,6 +46,7 @@ from voiceflow.training.run import (
     with_statistics_of,
 )
 from voiceflow.training.safety import REQUEUE, Preemption, StallWatch, naming_memory
+from voiceflow.training.samples import draw_samples
 from voiceflow.training.sharding import is_sharded, shard, whole, without_sync
 from voiceflow.training.tasks import Task, make_task
 
@@ -71,7 +74,7 @@ def train(config: RunConfig) -> None:
     network = task.build(prepared.phones, prepared.features)
     if options.init_from:
         start_from(options.init_from, network, task, prepared)
-    parameters = n_parameters(network)
+    parameters, weights = n_parameters(network), weights_used(network)
     model = distribute(network, accelerator, options)
     optimizer = make_optimizer(network, options)
     state = checkpoint.TrainState(network, EMA(network, options.ema_decay), optimizer)
@@ -105,7 +108,7 @@ def train(config: RunConfig) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(state.update, options)
             with naming_memory(parts, options):
-                loss, frames = accumulate_gradients(accelerator, task, model, parts)
+                loss, frames, flops = accumulate_gradients(accelerator, task, model, parts, weights)
                 norm = clip_gradients(network, options.clip)
             if math.isfinite(loss) and math.isfinite(norm):
                 optimizer.step()
@@ -118,8 +121,8 @@ def train(config: RunConfig) -> None:
                 monitor.skipped(state.update, loss, norm, gather_object(ids))
                 if skipped_in_a_row > options.skip_limit:
                     raise FloatingPointError(
-                        f"update {state.update}: loss {loss}, gradient norm {norm}, the "
-                        f"{skipped_in_a_row}th in a row that is not finite "
+                        f"update {state.update}: loss {loss}, gradient norm {norm}, "
+                        f"number {skipped_in_a_row} in a row that is not finite "
                         f"(train.skip_limit={options.skip_limit}); the utterances stand in "
                         f"{folder / 'skipped.jsonl'}"
                     )
@@ -127,23 +130,32 @@ def train(config: RunConfig) -> None:
             state.update += 1
             state.frames += frames
             now = time.perf_counter()
-            state.seconds += now - lap
-            speed, waiting, lap = frames / (now - lap), waited / (now - lap), now
+            seconds, lap = now - lap, now
+            state.seconds += seconds
+            speed, waiting = frames / seconds, waited / seconds
             monitor.advance(state.update, loss, speed)
             stopping = preemption.agreed(accelerator)
             last = state.update == options.updates
             if state.update % options.log_every == 0 or last:
+                used = {} if not options.peak_tflops else {
+                    "flops_utilisation": flops / (seconds * options.peak_tflops * 1e12
+                                                  * accelerator.num_processes)
+                }  # fmt: skip
                 monitor.log(state.update, loss=loss, gradient_norm=norm, frames_per_second=speed,
                             waiting_share=waiting, skipped=state.skipped,
-                            learning_rate=learning_rate(state.update - 1, options))
+                            learning_rate=learning_rate(state.update - 1, options), **used)
             state.validation_loss = None
             if state.update % options.validate_every == 0 or last:
                 with state.ema.applied() as averaged:
-                    state.validation_loss = validate(accelerator, task, averaged, validation)
-                monitor.log(state.update, validation_loss=state.validation_loss)
-                monitor.say(
-                    f"update {state.update}: validation loss {state.validation_loss:.4f}"
-                )
+                    figures = validate(accelerator, task, averaged, validation)
+                state.validation_loss = figures["validation_loss"]
+                monitor.log(state.update, **figures)
+                monitor.say(f"update {state.update}: " + ", ".join(
+                    f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items()))
+            if options.sample_every and (state.update % options.sample_every == 0 or last):
+                averages = state.ema.state_dict()
+                if accelerator.is_main_process and task.name == "velocity" and held_out:
+                    show_samples(config, task, prepared, held_out[0], averages, monitor, state)
             if state.update % options.checkpoint_every == 0 or last or stopping:
                 state.feed = feed.state_dict(gather_object)
                 taken = state.snapshot()
@@ -160,6 +172,26 @@ def train(config: RunConfig) -> None:
                 break
         writer.wait()
         monitor.say(f"{task.name}: {state.update} updates done, voice in {config.out}/model")
+
+
+def show_samples(
+    config: RunConfig,
+    task: Task,
+    prepared: Prepared,
+    row: int,
+    averages: dict[str, Tensor],
+    monitor: Monitor,
+    state: checkpoint.TrainState,
+) -> None:
+    """A gap and a sentence of a held-out utterance, in out/<task>/samples and in the trackers."""
+    network = task.build(prepared.phones, prepared.features).eval()
+    network.load_state_dict({k: v.to("cpu") for k, v in averages.items()})
+    folder = Path(config.out) / task.name / "samples"
+    [framed] = prepared.rows([row])
+    settings = replace(config.sample, path=config.task.path)
+    for shown in draw_samples(network, framed, prepared.features, prepared.phones, settings, folder,
+                              state.update):  # fmt: skip
+        monitor.show(state.update, shown)
 
 
 def distribute(network: nn.Module, accelerator: Accelerator, options: TrainConfig) -> nn.Module:
@@ -213,15 +245,21 @@ def probe_memory(
 
 
 def accumulate_gradients(
-    accelerator: Accelerator, task: Task, model: nn.Module, parts: Sequence[Batch]
-) -> tuple[float, int]:
+    accelerator: Accelerator,
+    task: Task,
+    model: nn.Module,
+    parts: Sequence[Batch],
+    weights: int = 0,
+) -> tuple[float, int, float]:
     """Gradients of the loss's sum over all parts and processes divided by their global count.
 
     DDP averages gradients over processes, so each sum is multiplied by their number. Returns the
-    loss and the frames (not counting padding), both over all processes.
+    loss, the frames (not counting padding), and the floating-point operations that these need of a
+    network of so many `weights` (see `update_flops`), over all processes.
     """
+    flops = sum(update_flops(weights, task.network_config, task.tokens(p)) for p in parts)
     count = torch.tensor(
-        [sum(task.count(p) for p in parts), sum(int(p.frame_lengths.sum()) for p in parts)],
+        [sum(task.count(p) for p in parts), sum(int(p.frame_lengths.sum()) for p in parts), flops],
         dtype=torch.float64,
         device=accelerator.device if accelerator.device.type != "mps" else "cpu",
     )
@@ -233,7 +271,7 @@ def accumulate_gradients(
             total = task.loss_sum(model, part)
             accelerator.backward(total * (accelerator.num_processes / n_masked))
         loss += total.detach() / n_masked
-    return float(accelerator.reduce(loss, "sum")), int(totals[1])
+    return float(accelerator.reduce(loss, "sum")), int(totals[1]), float(totals[2])
 
 
 def unsynced(accelerator: Accelerator, model: nn.Module) -> AbstractContextManager[None]:
@@ -268,15 +306,18 @@ def validation_batches(
 @torch.no_grad()
 def validate(
     accelerator: Accelerator, task: Task, network: nn.Module, batches: Sequence[Batch]
-) -> float:
-    """Mean loss over the held-out batches; nan when none are held out.
+) -> dict[str, float]:
+    """The mean loss over the held-out batches, as `validation_loss`, and the task's own figures.
 
-    Every process does the same, since of a sharded network none could do it alone.
+    The loss is nan when none are held out. Every process does the same, since of a sharded network
+    none could do it alone.
     """
-    total, count = 0.0, 0
+    sums: dict[str, float] = {"validation_loss": 0.0}
+    count = 0
     for batch in batches:
-        total += float(task.loss_sum(network, batch.to(accelerator.device)))
+        batch = batch.to(accelerator.device)
+        sums["validation_loss"] += float(task.loss_sum(network, batch))
+        for name, value in task.figure_sums(network, batch).items():
+            sums[name] = sums.get(name, 0.0) + value
         count += task.count(batch)
-    return total / count if count else float("nan")
-
-
+    return {name: value / count if count else float("nan") for name, value in sums.items()}

@@ -6,10 +6,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
 from accelerate import Accelerator
+from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from voiceflow.files import replacing
+from voiceflow.training.samples import Shown
 
 
 class Monitor:
@@ -62,6 +66,17 @@ class Monitor:
         if self.accelerator.is_main_process:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"update": update, **values}) + "\n")
+
+    def show(self, update: int, shown: Shown) -> None:
+        """A sample in TensorBoard, as sound and picture; other trackers get the picture."""
+        for tracker in self.accelerator.trackers:
+            picture = np.asarray(Image.open(shown.picture).convert("RGB"))
+            if tracker.name == "tensorboard":
+                wave = torch.from_numpy(shown.wave)[None]
+                tracker.tracker.add_audio(shown.name, wave, update, shown.sample_rate)
+                tracker.tracker.add_image(shown.name, picture, update, dataformats="HWC")
+            elif hasattr(tracker, "log_images"):
+                tracker.log_images({shown.name: picture[None]}, step=update)
 
     def skipped(
         self, update: int, loss: float, gradient_norm: float, utterances: Sequence[str]

@@ -9,14 +9,17 @@ from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from voiceflow import __version__
 from voiceflow.config import RunConfig, UserError, as_dict, to_schema
 from voiceflow.data.shards import Prepared
 from voiceflow.files import replacing
-from voiceflow.model_folder import ModelFolder, load_weights, save_network
+from voiceflow.model_folder import ModelFolder, save_network
+from voiceflow.models.aligner import PhoneRecogniser
+from voiceflow.text.phones import PhoneTable, base_of
 from voiceflow.training import checkpoint
+from voiceflow.training.adapters import merged, of_phones
 from voiceflow.training.tasks import Task
 
 _UNCROPPED = 10**9  # frames
@@ -24,7 +27,7 @@ _UNCROPPED = 10**9  # frames
 FREE_SETTINGS = ("train.workers", "train.checkpoint_every", "train.keep_checkpoints",
                  "train.log_every", "train.validate_every", "train.updates", "train.compile",
                  "train.memory_probe", "train.skip_limit", "train.stall_seconds",
-                 "train.sample_every", "train.fsdp", "sample.")
+                 "train.sample_every", "train.peak_tflops", "train.fsdp", "sample.")
 
 
 def for_borders(config: RunConfig, prepared: Prepared) -> RunConfig:
@@ -53,11 +56,20 @@ def with_statistics_of(voice: str, prepared: Prepared) -> Prepared:
     return replace(prepared, features=folder.features)
 
 
-def start_from(voice: str, network: nn.Module, task: Task, prepared: Prepared) -> None:
-    """Fill the network with a voice's weights; its phones must be the data's."""
+def start_from(
+    voice: str, network: nn.Module, task: Task, prepared: Prepared, extend_phones: bool = False
+) -> None:
+    """Fill the network with a voice's weights.
+
+    Its phones must be the data's; with `extend_phones` the data may have others, see `for_phones`.
+    """
     folder = ModelFolder.open(voice)
-    if folder.phones != prepared.phones:
-        raise UserError(f"{folder.path} and {prepared.address} have different phone tables")
+    if folder.phones != prepared.phones and not extend_phones:
+        raise UserError(
+            f"{folder.path} and {prepared.address} have different phone tables "
+            f"({what_differs(folder.phones, prepared.phones)}): train.extend_phones=true keeps "
+            "what the voice knows of each phone, by its symbol, and lets it learn the others"
+        )
     size = getattr(folder.config, task.name)
     if size is not None and size != task.network_config:
         group = {"velocity": "model", "duration_flow": "duration"}.get(task.name, task.name)
@@ -65,7 +77,42 @@ def start_from(voice: str, network: nn.Module, task: Task, prepared: Prepared) -
             f"{folder.path} has a {task.name} network of another size: choose the same {group}= as "
             "it was trained with"
         )
-    load_weights(network, folder.path / f"{task.name}.safetensors")
+    weights = folder.load(task.name).state_dict()
+    if folder.phones != prepared.phones:
+        weights = for_phones(network, weights, folder.phones, prepared.phones)
+    network.load_state_dict(weights)
+
+
+def what_differs(theirs: PhoneTable, wanted: PhoneTable) -> str:
+    """What a voice's phone table lacks of the data's, the first few by name."""
+    if not (missing := [s for s in wanted.symbols if s not in theirs.symbols]):
+        return "the voice lacks none of the data's phones, but has others or another order"
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return f"the voice lacks {', '.join(missing[:5])}{more}"
+
+
+def for_phones(
+    network: nn.Module, weights: dict[str, Tensor], theirs: PhoneTable, wanted: PhoneTable
+) -> dict[str, Tensor]:
+    """A voice's weights for another phone table, that of the (fresh) network.
+
+    Rows of known phones are kept, by their symbols. A phone that the voice lacks starts as the
+    same phone in another place of the word, or else as the network's own fresh row.
+    """
+    old, new = list(theirs.symbols), list(wanted.symbols)
+    same = {base_of(symbol): row for row, symbol in reversed(list(enumerate(old)))}
+    if isinstance(network, PhoneRecogniser):
+        old, new, same = theirs.bases(), wanted.bases(), {}
+    row_of = {symbol: row for row, symbol in enumerate(old)}
+    sources = [row_of.get(symbol, same.get(base_of(symbol))) for symbol in new]
+    fresh = network.state_dict()
+    found = dict(weights)
+    for name in of_phones(network):
+        found[name] = fresh[name].clone()
+        for row, source in enumerate(sources):
+            if source is not None:
+                found[name][row] = weights[name][source]
+    return found
 
 
 def n_parameters(network: nn.Module) -> int:
@@ -139,11 +186,11 @@ def save_voice(
     save_network(
         Path(config.out) / "model",
         task.name,
-        taken.averages(),
+        merged(taken.averages(), config.train),
         task.network_config,
         prepared.phones,
         prepared.features,
-        config.sample,
+        replace(config.sample, path=config.task.path),
         training,
     )
 

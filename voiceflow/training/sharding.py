@@ -26,7 +26,9 @@ def shard(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, Block):
             fully_shard(module, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    # Dealt out again after each forward pass: what stayed whole after a validation, which has no
+    # backward pass, would go into the next update with the averaged weights.
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
     return network
 
 

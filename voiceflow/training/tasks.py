@@ -18,7 +18,7 @@ from voiceflow.config import (
 )
 from voiceflow.data.batching import Batch
 from voiceflow.flow.objective import ConditionalFlowMatching, masked_count
-from voiceflow.flow.paths import OptimalTransport
+from voiceflow.flow.paths import PATHS, OptimalTransport
 from voiceflow.model_folder import (
     build_aligner,
     build_duration,
@@ -52,15 +52,35 @@ class Task(Protocol):
         """Number of masked elements."""
         ...
 
+    def tokens(self, batch: Batch) -> Tensor:
+        """(B,) positions of each item that the network works on."""
+        ...
+
+    def figure_sums(self, network: nn.Module, batch: Batch) -> dict[str, float]:
+        """What else validation tells, summed over masked elements, by names with their units."""
+        ...
+
 
 class VelocityTask:
-    """Masked conditional flow matching on the optimal-transport path (Le et al. 2023, eq. 5)."""
+    """Masked conditional flow matching (Le et al. 2023, eq. 5), on the optimal-transport path.
+
+    task.path names another path, and task.loss_frames=all counts context frames too; the paper
+    compares both with its own choices (table 5 and appendix).
+    """
 
     name = "velocity"
 
     def __init__(self, config: RunConfig) -> None:
         self.network_config: VelocityConfig = config.model
-        self.objective = ConditionalFlowMatching(OptimalTransport(config.task.sigma_min))
+        options = config.task
+        if options.path not in PATHS:
+            raise UserError(f"task.path '{options.path}' is not one of {', '.join(PATHS)}")
+        if options.loss_frames not in ("masked", "all"):
+            raise UserError(f"task.loss_frames must be masked or all, found {options.loss_frames}")
+        straight = options.path == "optimal_transport"
+        path = OptimalTransport(options.sigma_min) if straight else PATHS[options.path]()
+        self.objective = ConditionalFlowMatching(path)
+        self.all_frames = options.loss_frames == "all"
 
     def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
         """The untrained velocity network."""
@@ -77,11 +97,26 @@ class VelocityTask:
         def velocity(t: Tensor, xt: Tensor) -> Tensor:
             return network(xt, context, batch.frame_phones, t, batch.frame_lengths)
 
-        return self.objective(velocity, batch.noise, batch.mel, batch.t, batch.frame_mask).total
+        return self.objective(velocity, batch.noise, batch.mel, batch.t, self._counted(batch)).total
+
+    def _counted(self, batch: Batch) -> Tensor:
+        """(B, T) True on the frames whose error counts."""
+        if not self.all_frames:
+            return batch.frame_mask
+        place = torch.arange(batch.mel.shape[1], device=batch.mel.device)
+        return place < batch.frame_lengths.unsqueeze(1)
 
     def count(self, batch: Batch) -> int:
-        """Masked frames times bands."""
-        return masked_count(batch.frame_mask, batch.mel.shape[-1])
+        """Frames that count, times bands."""
+        return masked_count(self._counted(batch), batch.mel.shape[-1])
+
+    def tokens(self, batch: Batch) -> Tensor:
+        """Frames, and the flow step."""
+        return batch.frame_lengths + 1
+
+    def figure_sums(self, network: nn.Module, batch: Batch) -> dict[str, float]:
+        """Nothing."""
+        return {}
 
 
 class DurationTask:
@@ -98,14 +133,26 @@ class DurationTask:
 
     def loss_sum(self, network: nn.Module, batch: Batch) -> Tensor:
         """|predicted - log(1 + d)|, summed over masked phones."""
-        phones = batch.phones.masked_fill(batch.unconditional[:, None], 0)
-        predicted = network(phones, batch.durations, batch.mask, batch.phone_lengths)
-        error = (predicted - torch.log1p(batch.durations.float())).abs()
+        error = (self._predict(network, batch) - torch.log1p(batch.durations.float())).abs()
         return (error * batch.mask).sum()
+
+    def _predict(self, network: nn.Module, batch: Batch) -> Tensor:
+        phones = batch.phones.masked_fill(batch.unconditional[:, None], 0)
+        predicted: Tensor = network(phones, batch.durations, batch.mask, batch.phone_lengths)
+        return predicted
 
     def count(self, batch: Batch) -> int:
         """Masked phones."""
         return int(batch.mask.sum())
+
+    def tokens(self, batch: Batch) -> Tensor:
+        """Phones."""
+        return batch.phone_lengths
+
+    def figure_sums(self, network: nn.Module, batch: Batch) -> dict[str, float]:
+        """The absolute error of a masked phone's duration."""
+        error = (torch.expm1(self._predict(network, batch)) - batch.durations).abs()
+        return {"duration_error_frames": float((error * batch.mask).sum())}
 
 
 class DurationFlowTask:
@@ -146,6 +193,14 @@ class DurationFlowTask:
         """Masked phones."""
         return int(batch.mask.sum())
 
+    def tokens(self, batch: Batch) -> Tensor:
+        """Phones, and the flow step."""
+        return batch.phone_lengths + 1
+
+    def figure_sums(self, network: nn.Module, batch: Batch) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
 
 class AlignerTask:
     """Phones of frames: by the data's own borders, by CTC with label priors, or by both."""
@@ -169,8 +224,8 @@ class AlignerTask:
 
     def loss_sum(self, network: nn.Module, batch: Batch) -> Tensor:
         """Negative log posteriors, summed over outputs."""
-        log_probs = network(batch.mel, batch.frame_lengths)
         lengths = self._outputs(batch)
+        log_probs = network(batch.mel, batch.frame_lengths)[:, : int(lengths.max())]
         labels = self.classes.to(batch.phones.device)[batch.phones]
         loss = log_probs.new_zeros(())
         if self.ctc_weight < 1:
@@ -198,6 +253,14 @@ class AlignerTask:
     def count(self, batch: Batch) -> int:
         """Outputs of the recogniser."""
         return int(self._outputs(batch).sum())
+
+    def tokens(self, batch: Batch) -> Tensor:
+        """Outputs of the recogniser."""
+        return self._outputs(batch)
+
+    def figure_sums(self, network: nn.Module, batch: Batch) -> dict[str, float]:
+        """Nothing."""
+        return {}
 
     def _outputs(self, batch: Batch) -> Tensor:
         stride = self.network_config.stride

@@ -1,0 +1,1 @@
+"""Measurements beside other systems, and what a training of the paper's size asks for."""

@@ -1,0 +1,89 @@
+"""What the ear and the eye can judge of a run: a filled gap and a spoken sentence, now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from voiceflow.audio.features import FeatureSpec
+from voiceflow.audio.io import Recording, write
+from voiceflow.config import SampleConfig
+from voiceflow.data.shards import Framed
+from voiceflow.generation.plan import Plan
+from voiceflow.generation.sample import sample
+from voiceflow.pictures.spectrogram import infill_picture
+from voiceflow.text.phones import PhoneTable
+from voiceflow.vocoders.griffin_lim import GriffinLim
+
+MOST_FRAMES = 600
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sample's files and its sound: wave (n,) float32 at `sample_rate`."""
+
+    name: str
+    wave: np.ndarray
+    sample_rate: int
+    sound: Path
+    picture: Path
+
+
+def plans(row: Framed, features: FeatureSpec, phones: PhoneTable) -> dict[str, tuple[Plan, Tensor]]:
+    """A held-out utterance's plans, each with its own log-mel (T, M): the middle third as a gap,
+    and all of it, with the durations that it has; at most MOST_FRAMES of it."""
+    edges = np.cumsum(row.durations)
+    n_phones = max(1, int(np.searchsorted(edges, MOST_FRAMES, side="right")))
+    durations = row.durations[:n_phones].clip(max=MOST_FRAMES)
+    n_frames = int(durations.sum())
+    mel = torch.from_numpy(row.mel[:n_frames].astype(np.float32))
+    symbols = tuple(phones.symbols[p] for p in row.phones[:n_phones])
+    borders = [0, *np.cumsum(durations).tolist()]
+    inner = [min(borders, key=lambda b: abs(b - share * n_frames)) for share in (1 / 3, 2 / 3)]
+    made = {}
+    for name, (first, last) in {"gap": (inner[0], inner[1]), "sentence": (0, n_frames)}.items():
+        mask = torch.zeros(n_frames, dtype=torch.bool)
+        mask[first:last] = True
+        context = features.normalise(mel).masked_fill(mask.unsqueeze(1), 0.0)
+        plan = Plan(symbols, tuple(int(d) for d in durations), context, mask, ((first, last),))
+        made[name] = (plan, mel)
+    return made
+
+
+def draw_samples(
+    network: nn.Module,
+    row: Framed,
+    features: FeatureSpec,
+    phones: PhoneTable,
+    settings: SampleConfig,
+    folder: Path,
+    update: int,
+) -> Iterator[Shown]:
+    """Sample a velocity network (on the CPU) and write sound and picture of each plan.
+
+    The seed is the same for ever, so that what one hears is the training's doing.
+    """
+    vocoder = GriffinLim(features)
+    hop = features.hop_seconds
+    for name, (plan, mel) in plans(row, features, phones).items():
+        drawn = sample(network, plan, phones, settings, SEED).mel[0]
+        made = torch.where(plan.mask.unsqueeze(1), features.denormalise(drawn), mel)
+        wave = vocoder(made).numpy()
+        sound = folder / f"{update:08d}-{name}.wav"
+        folder.mkdir(parents=True, exist_ok=True)
+        write(sound, Recording.from_mono(wave, features.sample_rate))
+        edges = np.concatenate([[0], np.cumsum(plan.durations)]) * hop
+        timed = list(zip(plan.phones, edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+        spans = [(a * hop, b * hop) for a, b in plan.gaps]
+        picture = sound.with_suffix(".png")
+        infill_picture(
+            picture, mel.numpy(), made.numpy(), features, timed, timed, spans, spans,
+            f"{row.id}, update {update}: original, {name} generated",
+        )  # fmt: skip
+        yield Shown(name, wave, features.sample_rate, sound, picture)
