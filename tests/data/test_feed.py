@@ -40,7 +40,7 @@ def test_nothing_to_train_on(data: Prepared) -> None:
 
 
 def test_what_cannot_be_balanced(data: Prepared) -> None:
-    with pytest.raises(UserError, match="train.balance must be one of none, speaker, language"):
+    with pytest.raises(UserError, match=r"train\.balance must be one of none, speaker, language"):
         make_feed(config("train.balance=sex"), data, [0, 1])
     with pytest.raises(UserError, match="a stream cannot be balanced"):
         make_feed(config("train.balance=speaker", "train.stream=true"), data, [0, 1])

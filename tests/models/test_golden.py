@@ -1,12 +1,13 @@
 """Outputs of tiny networks as they were: a change that moves them is meant, or a mistake.
 
 Weights and inputs are sines, so that no generator of random numbers has a part. After a change
-that is meant, write the file anew with
+that is meant, write the files anew with
 
     python -m tests.models.test_golden
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from voiceflow.config import DurationConfig, VelocityConfig, load_group
 from voiceflow.models.duration import DurationNetwork
 from voiceflow.models.velocity import VelocityNetwork
 
-GOLDEN = Path(__file__).parent / "golden" / "networks.safetensors"
+GOLDEN = Path(__file__).parent / "golden"
 N_PHONES, N_MELS = 11, 6
 
 
@@ -39,9 +40,9 @@ def filled(network: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def velocity() -> Tensor:
+def velocity(**options: str | bool) -> Tensor:
     """(2, 14, 6) of the tiny velocity network, the second item 9 frames long."""
-    config = load_group(VelocityConfig, "model", "tiny")
+    config = replace(load_group(VelocityConfig, "model", "tiny"), **options)
     network = filled(VelocityNetwork(config, N_PHONES, N_MELS))
     xt, context = (waves(2, 14, N_MELS, frequency=f) for f in (1.7, 3.1))
     phones = (torch.arange(28).reshape(2, 14) * 7) % N_PHONES
@@ -62,14 +63,35 @@ def duration() -> Tensor:
 
 
 NETWORKS = {"velocity": velocity, "duration": duration}
+OPTIONS: dict[str, dict[str, str | bool]] = {
+    "rotary": {"position": "rotary"},
+    "adaln": {"time": "adaln"},
+    "qk_norm": {"qk_norm": True},
+    "all": {"position": "rotary", "time": "adaln", "qk_norm": True},
+}
+
+
+def check(found: Tensor, golden: Tensor) -> None:
+    assert golden.std() > 0.1
+    torch.testing.assert_close(found, golden, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_output_is_what_it_was(name: str) -> None:
-    golden = load_file(GOLDEN)[name]
-    assert golden.std() > 0.1
-    torch.testing.assert_close(NETWORKS[name](), golden, rtol=1e-5, atol=1e-5)
+    check(NETWORKS[name](), load_file(GOLDEN / "networks.safetensors")[name])
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_velocity_networks_options_give_what_they_gave(name: str) -> None:
+    goldens = load_file(GOLDEN / "velocity_options.safetensors")
+    check(velocity(**OPTIONS[name]), goldens[name])
+    for other in goldens.keys() - {name}:
+        assert not torch.allclose(goldens[name], goldens[other], atol=0.05)
 
 
 if __name__ == "__main__":
-    save_file({name: made() for name, made in NETWORKS.items()}, GOLDEN)
+    save_file({k: made() for k, made in NETWORKS.items()}, GOLDEN / "networks.safetensors")
+    save_file(
+        {k: velocity(**options) for k, options in OPTIONS.items()},
+        GOLDEN / "velocity_options.safetensors",
+    )

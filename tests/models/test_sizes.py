@@ -1,6 +1,7 @@
 """The networks of conf/: their sizes, and the shape of every parameter of the paper's model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,29 @@ def test_the_papers_audio_model() -> None:
     assert network.transformer.heads == 16
     assert {block.attention.heads for block in network.transformer.blocks} == {16}
     assert {block.feed_forward.dropout for block in network.transformer.blocks} == {0.1}
+
+
+def test_the_parameters_of_the_options() -> None:
+    """Rotary adds none, qk_norm two norms a layer, adaln a linear layer in each norm's place."""
+
+    def of(**options: str | bool) -> dict[str, tuple[int, ...]]:
+        with torch.device("meta"):
+            config = replace(load_group(VelocityConfig, "model", "mini"), **options)
+            return shapes(VelocityNetwork(config, N_PHONES, N_MELS))
+
+    plain = of()
+    assert of(position="rotary", checkpoint_activations=True) == plain
+    norms = {
+        f"transformer.blocks.{i}.attention.{which}_norm.weight": (64,)
+        for i in range(6)
+        for which in ("query", "key")
+    }
+    assert of(qk_norm=True) == plain | norms
+    modulated = {n: s for n, s in plain.items() if "transformer" not in n or "norm" not in n}
+    for i in range(6):
+        modulated |= linear(f"transformer.blocks.{i}.modulation.linear", 6 * 256, 256)
+    modulated |= linear("transformer.modulation.linear", 2 * 256, 256)
+    assert of(time="adaln") == modulated
 
 
 def test_the_papers_duration_model() -> None:

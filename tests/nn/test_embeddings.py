@@ -1,11 +1,18 @@
 """Time and position embeddings."""
 
+import cmath
 import math
 
 import pytest
 import torch
 
-from voiceflow.nn.embeddings import ConvolutionalPosition, TimeToken, sinusoidal
+from voiceflow.nn.embeddings import (
+    ConvolutionalPosition,
+    TimeToken,
+    rotate,
+    rotation_of,
+    sinusoidal,
+)
 
 
 def test_sinusoidal_closed_form() -> None:
@@ -27,6 +34,35 @@ def test_time_stays_in_full_precision() -> None:
     assert sinusoidal(torch.tensor([0.5]).bfloat16(), 8).dtype == torch.float32
     torch.manual_seed(0)
     assert TimeToken(8)(torch.tensor([0.1, 0.9])).shape == (2, 1, 8)
+
+
+def test_a_rotation_is_a_product_of_complex_numbers() -> None:
+    x = torch.randn(2, 3, 50, 8)
+    turn = torch.tensor(
+        [[cmath.exp(1j * i * 10000 ** (-c / 4)) for c in range(4)] for i in range(50)]
+    )
+    wanted = torch.complex(x[..., :4], x[..., 4:]) * turn
+    found = rotate(x, rotation_of(50, 8))
+    wanted_real = torch.cat([wanted.real, wanted.imag], dim=-1)
+    torch.testing.assert_close(found, wanted_real, rtol=1e-4, atol=1e-4)
+
+
+def test_after_a_rotation_products_depend_on_the_distance_alone() -> None:
+    rotation = rotation_of(40, 16)
+    q, k = torch.randn(16).expand(1, 1, 40, 16), torch.randn(16).expand(1, 1, 40, 16)
+    products = (rotate(q, rotation) @ rotate(k, rotation).mT)[0, 0]
+    for distance in range(-39, 40):
+        along = products.diagonal(distance)
+        torch.testing.assert_close(along, along[:1].expand_as(along), rtol=1e-4, atol=1e-4)
+    assert products[0].std() > 0.1
+
+
+def test_exempt_tokens_are_not_turned_and_not_counted() -> None:
+    exempt = rotation_of(7, 8, n_exempt=2)
+    assert torch.equal(exempt[:, 2:], rotation_of(5, 8))
+    x = torch.randn(1, 1, 7, 8)
+    assert torch.equal(rotate(x, exempt)[:, :, :2], x[:, :, :2])
+    assert rotate(x.bfloat16(), exempt).dtype == torch.float32
 
 
 def made(groups: int = 2) -> ConvolutionalPosition:

@@ -1,8 +1,10 @@
 """The launch lines of voiceflow.training.loop: torchrun and accelerate on this machine's CPU."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from safetensors.torch import load_file
 from voiceflow.files import read_json
 from voiceflow.model_folder import ModelFolder
 from voiceflow.training import checkpoint
+from voiceflow.training.safety import REQUEUE
 
 pytestmark = pytest.mark.long
 
@@ -85,3 +88,69 @@ def test_accelerate_launch_trains(launch: Launch, run: Any, tmp_path: Path) -> N
     assert frames(launched) == frames(alone)
     for (_, loss, _), (_, wanted, _) in zip(launched.losses, alone.losses, strict=True):
         assert loss == pytest.approx(wanted, rel=1e-4)
+
+
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def feed(run: Any) -> Any:
+    """Where the data stand."""
+    return read_json(checkpoint.found(run.folder / "checkpoints")[-1] / "state.json")["feed"]
+
+
+def test_one_process_goes_on_with_mapped_data_of_two(
+    launch: Launch, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The order goes on where it was: 4 updates of 2 batches and 4 of 1 are 12 of 1."""
+    both = launch(TORCHRUN)
+    again = run("velocity", both.out, "train.updates=8")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "going on after update 4 of 8 1 batches an update where there were 2" in said
+    assert [update for update, *_ in again.losses] == list(range(1, 9))
+    one = run("velocity", tmp_path / "one", "train.updates=12")
+    assert {**feed(again), "batches_an_update": 1} == feed(one)
+    assert frames(again) == frames(one)
+
+
+def test_one_process_goes_on_with_a_stream_of_two(
+    launch: Launch, run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which other readers share otherwise: the epoch begins anew, and that is said."""
+    both = launch(TORCHRUN, "train.stream=true")
+    epoch = min(cursor[0] for rank in feed(both)["ranks"] for cursor in rank["cursors"])
+    again = run("velocity", both.out, "train.stream=true", "train.updates=8")
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"1 readers of the stream where there were 2: epoch {epoch} begins anew" in said
+    assert [update for update, *_ in again.losses] == list(range(1, 9))
+    assert len(feed(again)["ranks"]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_all_processes_of_a_run_saves_it(
+    command: Callable[..., list[str]], finished: Any, repository: Path, tmp_path: Path, number: int
+) -> None:
+    """As schedulers send it: to those that load data too, which must not go first."""
+    words = command("velocity", tmp_path, "train.updates=100000", "train.workers=2")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "voiceflow", "train", *words],
+        cwd=repository,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    log = tmp_path / "velocity" / "log.jsonl"
+    end = time.monotonic() + 300
+    try:
+        while not (log.exists() and log.read_bytes().count(b'"loss"') > 5):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        os.killpg(process.pid, number)
+        said, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == REQUEUE, said[-3000:]
+    [saved] = checkpoint.found(tmp_path / "velocity" / "checkpoints")[-1:]
+    assert f"saved after update {int(saved.name)};" in said

@@ -178,7 +178,8 @@ def test_a_snapshot_is_not_touched_by_what_follows(tmp_path: Path) -> None:
     from voiceflow.training.optim import make_optimizer
 
     network = nn.Linear(2, 2)
-    state = checkpoint.TrainState(network, EMA(network, 0.9), make_optimizer(network, TrainConfig()))
+    optimizer = make_optimizer(network, TrainConfig())
+    state = checkpoint.TrainState(network, EMA(network, 0.9), optimizer)
     taken = state.snapshot()
     before = taken.tensors["network.weight"].clone()
     nn.init.constant_(network.weight, 7.0)

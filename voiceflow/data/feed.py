@@ -15,7 +15,7 @@ from voiceflow.config import RunConfig, UserError
 from voiceflow.data.batching import Batch, FrameBudgetSampler, balanced, collate, fits
 from voiceflow.data.dataset import ExampleDataset, ExampleMaker
 from voiceflow.data.shards import Prepared
-from voiceflow.data.stream import Gather, StreamFeed
+from voiceflow.data.stream import Gather, StreamFeed, deaf
 
 BALANCES = ("none", "speaker", "language")
 
@@ -51,7 +51,11 @@ class MappedFeed:
         keys = (batch for update, _ in self.sampler.updates() for batch in update)
         loader = iter(
             DataLoader(
-                self.dataset, batch_sampler=keys, collate_fn=collate, num_workers=self.workers
+                self.dataset,
+                batch_sampler=keys,
+                collate_fn=collate,
+                num_workers=self.workers,
+                worker_init_fn=deaf,
             )
         )
         for update, state in self.sampler.updates():

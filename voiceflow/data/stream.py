@@ -9,6 +9,7 @@ numbers, its `Cursor`, and a run that is taken up again goes on with the very ne
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -26,6 +27,15 @@ from voiceflow.data.shards import Prepared
 POOL_SHARDS = 8  # the most that a reader holds at once
 
 Gather = Callable[[list[Any]], list[Any]]  # lists of all processes to one, the same on each
+
+
+def deaf(_: int) -> None:
+    """A loader hears none of the signals that a scheduler sends to all processes of a run.
+
+    It goes when the process that it loads for lets it go, or is gone.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Cursor(NamedTuple):
@@ -161,6 +171,7 @@ class StreamFeed:
                 batch_size=None,
                 num_workers=self.workers,
                 multiprocessing_context=context,
+                worker_init_fn=deaf,
             )
         )
         turns = islice(cycle(range(len(self.cursors))), self.next, None)

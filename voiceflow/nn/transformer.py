@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from voiceflow.nn.attention import SelfAttention, alibi_bias
+from voiceflow.nn.attention import Bias, SelfAttention, alibi_slopes, flex_runs
+from voiceflow.nn.embeddings import rotation_of
 
 
 class FeedForward(nn.Module):
@@ -21,23 +23,62 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         hidden = F.gelu(self.up(x))
-        return self.down(F.dropout(hidden, self.dropout, self.training and self.dropout > 0))
+        if self.training and self.dropout > 0:
+            hidden = F.dropout(hidden, self.dropout)
+        return self.down(hidden)
+
+
+class Modulation(nn.Module):
+    """Shifts, scales and gates from the flow step; zero at the start (adaLN-Zero of DiT).
+
+    Peebles and Xie 2023, section 3.2.
+    """
+
+    def __init__(self, width: int, n_vectors: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, n_vectors * width)
+        self.n_vectors = n_vectors
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, time: Tensor) -> tuple[Tensor, ...]:
+        """time (B, 1, D) -> n_vectors times (B, 1, D)."""
+        return self.linear(F.silu(time)).chunk(self.n_vectors, dim=-1)
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward."""
+    """Pre-norm attention and feed-forward; with `modulated` the norms' shifts and scales and the
+    branches' gates come from the flow step: a fresh block passes on what enters it.
+    """
 
-    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        qk_norm: bool = False,
+        modulated: bool = False,
+    ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, heads)
-        self.feed_forward_norm = nn.LayerNorm(width)
+        self.attention_norm = nn.LayerNorm(width, elementwise_affine=not modulated)
+        self.attention = SelfAttention(width, heads, qk_norm)
+        self.feed_forward_norm = nn.LayerNorm(width, elementwise_affine=not modulated)
         self.feed_forward = FeedForward(width, feed_forward, dropout)
+        self.modulation = Modulation(width, 6) if modulated else None
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """x (B, T, D), bias broadcasting to (B, H, T, T) -> (B, T, D)."""
-        x = x + self.attention(self.attention_norm(x), bias)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+    def forward(
+        self, x: Tensor, bias: Bias, rotation: Tensor | None = None, time: Tensor | None = None
+    ) -> Tensor:
+        """x (B, T, D), rotation (2, T, d / 2) or None, time (B, 1, D) or None -> (B, T, D)."""
+        if self.modulation is None:
+            x = x + self.attention(self.attention_norm(x), bias, rotation)
+            return x + self.feed_forward(self.feed_forward_norm(x))
+        shift, scale, gate, ff_shift, ff_scale, ff_gate = self.modulation(time)
+        y = shift + (1 + scale) * self.attention_norm(x)
+        x = x + gate * self.attention(y, bias, rotation)
+        y = ff_shift + (1 + ff_scale) * self.feed_forward_norm(x)
+        return x + ff_gate * self.feed_forward(y)
 
 
 class Transformer(nn.Module):
@@ -45,31 +86,53 @@ class Transformer(nn.Module):
 
     The two are concatenated and brought back to the width by a linear layer. An odd number of
     layers leaves the middle one without a skip.
+
+    Position is a bias of the scores (ALiBi, Press et al. 2022) or, with `rotary`, a rotation of
+    queries and keys (RoFormer, Su et al. 2021). `modulated` blocks are told the flow step (DiT,
+    Peebles and Xie 2023). `checkpoint_activations` keeps only what enters a block and computes
+    the rest again in the backward pass, in training.
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, feed_forward: int, dropout: float
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        *,
+        rotary: bool = False,
+        modulated: bool = False,
+        qk_norm: bool = False,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
+        self.head_width = width // heads
+        if rotary and self.head_width % 2:
+            raise ValueError(f"rotary positions need heads of even width, found {self.head_width}")
+        self.rotary = rotary
+        self.modulated = modulated
+        self.checkpoint_activations = checkpoint_activations
         self.blocks = nn.ModuleList(
-            Block(width, heads, feed_forward, dropout) for _ in range(layers)
+            Block(width, heads, feed_forward, dropout, qk_norm, modulated) for _ in range(layers)
         )
         self.skips = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(layers // 2))
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=not modulated)
+        self.modulation = Modulation(width, 2) if modulated else None
 
-    def forward(self, x: Tensor, valid: Tensor | None, n_exempt: int = 0) -> Tensor:
+    def forward(
+        self, x: Tensor, valid: Tensor | None, n_exempt: int = 0, time: Tensor | None = None
+    ) -> Tensor:
         """x (B, T, D) -> (B, T, D).
 
         valid (B, T) is False at padding, None when nothing is padded. The first `n_exempt`
-        tokens carry no position.
+        tokens carry no position. time: (B, 1, D), for modulated blocks.
         """
-        bias = alibi_bias(x.shape[1], self.heads, n_exempt).to(x.device)
-        if valid is not None:
-            padding = torch.zeros(valid.shape, device=x.device)
-            bias = bias + padding.masked_fill(~valid, float("-inf"))[:, None, None, :]
-        if torch.is_autocast_enabled(x.device.type):
-            bias = bias.to(torch.get_autocast_dtype(x.device.type))
+        n_tokens = x.shape[1]
+        bias, rotation = self.bias(x, valid, n_exempt), None
+        if self.rotary:
+            rotation = rotation_of(n_tokens, self.head_width, n_exempt, x.device)
         entered: list[Tensor] = []
         for i, block in enumerate(self.blocks):
             mirror = len(self.blocks) - 1 - i
@@ -77,5 +140,26 @@ class Transformer(nn.Module):
                 entered.append(x)
             elif mirror < len(self.skips):
                 x = self.skips[mirror](torch.cat([x, entered[mirror]], dim=-1))
-            x = block(x, bias)
-        return self.norm(x)
+            if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+                x = checkpoint(block, x, bias, rotation, time, use_reentrant=False)
+            else:
+                x = block(x, bias, rotation, time)
+        if self.modulation is None:
+            return self.norm(x)
+        shift, scale = self.modulation(time)
+        return shift + (1 + scale) * self.norm(x)
+
+    def bias(self, x: Tensor, valid: Tensor | None, n_exempt: int) -> Bias:
+        """The bias of every layer, written out here once unless flex_attention is the way.
+
+        Gradients outside training are by the input, and may be differentiated or batched
+        (likelihoods): flex_attention can do neither.
+        """
+        slopes = None if self.rotary else alibi_slopes(self.heads, x.device)
+        bias, device, dtype = Bias(slopes, n_exempt, valid), x.device.type, x.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        flex = not self.rotary and flex_runs(device, dtype, self.head_width)
+        if flex and (self.training or not torch.is_grad_enabled()):
+            return bias
+        return bias.written_out(x.shape[1], dtype)

@@ -43,12 +43,17 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, whole; every process calls it."""
-        named = {f"network.{k}": whole(v) for k, v in self.network.state_dict().items()}
+        named = {f"network.{k}": whole(v) for k, v in self.changing().items()}
         named |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 named[f"optimizer.{name}.{key}"] = whole(value)
         return named
+
+    def changing(self) -> dict[str, Tensor]:
+        """The network's tensors but for those that are frozen: they are the averages' too."""
+        frozen = {n for n, p in self.network.named_parameters() if not p.requires_grad}
+        return {k: v for k, v in self.network.state_dict().items() if k not in frozen}
 
     def snapshot(self) -> Snapshot:
         """The state as it is now, on the CPU, untouched by what follows; every process calls it."""
@@ -143,7 +148,7 @@ def load(path: Path, state: TrainState) -> None:
             "a new run from its voice with train.init_from=<out>/model"
         )
     own = state.network.state_dict()
-    weights = _part(tensors, "network.")
+    weights = {**_part(tensors, "ema."), **_part(tensors, "network.")}
     if set(own) != set(weights):
         raise UserError(f"{path} is a checkpoint of another network: choose another out=")
     state.network.load_state_dict({k: part_of(v, own[k]) for k, v in weights.items()})

@@ -1,10 +1,13 @@
 """The training loop, the same for every network.
 
     voiceflow train task=velocity data=data/train model=mini train=cpu out=runs/mini
-    torchrun --nproc_per_node 2 -m voiceflow train task=velocity ...        two CPU processes (gloo)
-    accelerate launch -m voiceflow train task=velocity train=gpu ...        the GPUs at hand
+    torchrun --standalone --nproc_per_node 2 -m voiceflow train ...   two CPU processes (gloo)
+    torchrun --standalone --nproc_per_node 8 -m voiceflow train ...   eight GPUs
+    accelerate launch -m voiceflow train ...                          the GPUs at hand
     torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d \
-        --rdzv_endpoint HOST:29500 -m voiceflow train ...                   several nodes
+        --rdzv_endpoint "$HOST:29500" -m voiceflow train ...          several machines, on each
+
+docs/launch/ has these lines whole, and those for SLURM, FSDP and streams (docs/training.md).
 
 The same command given again goes on where the run stopped. `out/<task>/` holds the run
 (run.yaml, checkpoints, log.jsonl, tensorboard) and `out/model` the voice, brought up to date
@@ -32,7 +35,9 @@ from voiceflow.data.dataset import Example, ExampleMaker, split
 from voiceflow.data.feed import make_feed
 from voiceflow.data.masking import generator_for
 from voiceflow.data.shards import Prepared, open_prepared
+from voiceflow.nn.transformer import Block
 from voiceflow.training import checkpoint
+from voiceflow.training.adapters import adapt, merged
 from voiceflow.training.ema import EMA
 from voiceflow.training.flops import update_flops, weights_used
 from voiceflow.training.monitor import Monitor
@@ -73,7 +78,8 @@ def train(config: RunConfig) -> None:
     torch.manual_seed(options.seed)
     network = task.build(prepared.phones, prepared.features)
     if options.init_from:
-        start_from(options.init_from, network, task, prepared)
+        start_from(options.init_from, network, task, prepared, options.extend_phones)
+    network = adapt(network, options)
     parameters, weights = n_parameters(network), weights_used(network)
     model = distribute(network, accelerator, options)
     optimizer = make_optimizer(network, options)
@@ -93,6 +99,11 @@ def train(config: RunConfig) -> None:
             monitor.say(f"going on after update {state.update} of {options.updates}")
             if lost := feed.load_state_dict(state.feed):
                 monitor.say(lost)
+        if len(set(places := gather_object([state.update]))) > 1:
+            raise UserError(
+                f"the processes found checkpoints of different updates ({places}): {config.out} "
+                "must be one folder that all of them share"
+            )
         monitor.resume(state.update)
         validation = list(validation_batches(config, prepared, held_out))
         if options.memory_probe and state.update < options.updates:
@@ -163,6 +174,7 @@ def train(config: RunConfig) -> None:
                     writer.submit(partial(save_all, config, task, prepared, taken, folder))
             if stopping and not last:
                 writer.wait()
+                accelerator.wait_for_everyone()  # torchrun ends all once one has ended
                 monitor.say(
                     f"{task.name}: asked to stop, saved after update {state.update}; the same "
                     f"command goes on (exit code {REQUEUE})"
@@ -170,6 +182,8 @@ def train(config: RunConfig) -> None:
                 raise SystemExit(REQUEUE)
             if last:
                 break
+            lap = time.perf_counter()  # validating and saving are not the next update's
+            state.seconds += lap - now
         writer.wait()
         monitor.say(f"{task.name}: {state.update} updates done, voice in {config.out}/model")
 
@@ -185,7 +199,8 @@ def show_samples(
 ) -> None:
     """A gap and a sentence of a held-out utterance, in out/<task>/samples and in the trackers."""
     network = task.build(prepared.phones, prepared.features).eval()
-    network.load_state_dict({k: v.to("cpu") for k, v in averages.items()})
+    averages = merged({k: v.to("cpu") for k, v in averages.items()}, config.train)
+    network.load_state_dict(averages)
     folder = Path(config.out) / task.name / "samples"
     [framed] = prepared.rows([row])
     settings = replace(config.sample, path=config.task.path)
@@ -206,7 +221,9 @@ def distribute(network: nn.Module, accelerator: Accelerator, options: TrainConfi
                             "start them with torchrun or accelerate launch")  # fmt: skip
         shard(network.to(accelerator.device))
     if options.compile:
-        network.compile(dynamic=True)
+        for module in network.modules():
+            if isinstance(module, Block):
+                module.compile(dynamic=True)
     # In evaluation mode accelerate adds autocast and the device, and no DDP.
     return accelerator.prepare_model(network, evaluation_mode=options.fsdp).train()
 
@@ -238,10 +255,13 @@ def probe_memory(
         mask=torch.ones(n_phones, dtype=torch.bool), unconditional=False, noise=zeros, t=0.5,
     )  # fmt: skip
     batch = collate([example] * count).to(accelerator.device)
+    buffers = [b.clone() for b in model.buffers()]
     with naming_memory([batch], options):
         accumulate_gradients(accelerator, task, model, [batch])
     for parameter in model.parameters():
         parameter.grad = None
+    for buffer, before in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(before)
 
 
 def accumulate_gradients(

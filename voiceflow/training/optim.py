@@ -8,11 +8,10 @@ from voiceflow.config import TrainConfig
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> optim.Adam:
-    """Adam, as in the paper."""
+    """Adam, as in the paper, of what is trained."""
     first, second = config.betas
-    return optim.Adam(
-        network.parameters(), lr=config.learning_rate, betas=(first, second), fused=True
-    )
+    trained = [p for p in network.parameters() if p.requires_grad]
+    return optim.Adam(trained, lr=config.learning_rate, betas=(first, second), fused=True)
 
 
 def learning_rate(update: int, config: TrainConfig) -> float:
