@@ -35,8 +35,8 @@ def said(words: list[str], exit_code: int = 0) -> str:
 def test_from_no_alignment_to_aligned(corpus: list[str], tmp_path: Path) -> None:
     even, aligned, run = (str(tmp_path / name) for name in ("even", "aligned", "run"))
     assert "24 of 24 utterances prepared" in said([*corpus, "--aligner", "even", "--out", even])
-    tiny = ["aligner=tiny", "train=tiny", "train.updates=4", "train.batch_frames=2000", f"out={run}"]
-    said(["train", "task=aligner", "task.ctc_weight=1", f"data={even}", *tiny])
+    tiny = ["aligner=tiny", "train=tiny", "train.updates=4", "train.batch_frames=2000"]
+    said(["train", "task=aligner", "task.ctc_weight=1", f"data={even}", f"out={run}", *tiny])
     assert ModelFolder.open(f"{run}/model").phones == open_prepared(even).phones
     said([*corpus, "--aligner", "ctc", "--voice", f"{run}/model", "--out", aligned])
     assert list(validate(Path(aligned))) == []
