@@ -49,7 +49,7 @@ def test_fields_fit_together(opened: Prepared) -> None:
         id, phones, durations, mel = opened.framed(row)
         assert (example.id, example.phones.tolist()) == (id, phones)
         assert example.durations.tolist() == durations.tolist()
-        wanted = opened.features.normalise(torch.from_numpy(mel).float())
+        wanted = opened.features.normalise(torch.tensor(mel).float())
         torch.testing.assert_close(example.mel, wanted)
         assert example.noise.shape == example.mel.shape
         assert 0 <= example.t < 1
@@ -70,7 +70,7 @@ def test_a_crop_is_a_piece_of_the_utterance(opened: Prepared) -> None:
     for epoch in range(30):
         example = dataset[epoch, 3]
         _, phones, _, mel = opened.framed(3)
-        whole = opened.features.normalise(torch.from_numpy(mel).float())
+        whole = opened.features.normalise(torch.tensor(mel).float())
         n = len(example.mel)
         assert 25 - 9 < n == int(example.durations.sum()) <= 25
         found = [i for i in range(len(mel) - n + 1) if torch.equal(whole[i : i + n], example.mel)]

@@ -77,9 +77,15 @@ class ExampleMaker:
             durations=lengths,
             mask=draw.mask,
             unconditional=draw.unconditional,
-            noise=torch.randn(part.shape, generator=generator),
+            noise=self._noise(part, generator),
             t=uniform(generator),
         )
+
+    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise where a flow is trained, zeros else: most of an example's time goes into it."""
+        if self.task.name in ("velocity", "duration_flow"):
+            return torch.randn(like.shape, generator=generator)
+        return torch.zeros_like(like)
 
 
 class ExampleDataset(torch.utils.data.Dataset[Example]):
