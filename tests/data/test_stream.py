@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from voiceflow.config import TaskConfig, UserError, load_group
 from voiceflow.data.batching import Batch
 from voiceflow.data.dataset import ExampleMaker
-from voiceflow.data.shards import Prepared, open_prepared
+from voiceflow.data.shards import Index, Prepared, index_table, open_prepared
 from voiceflow.data.store import Store
 from voiceflow.data.stream import POOL_SHARDS, Reader, StreamFeed
 
@@ -217,3 +217,15 @@ def test_what_is_no_prepared_data(tmp_path: Path, sharded: Prepared) -> None:
     broken = replace(sharded, address=str(tmp_path))
     with pytest.raises(UserError, match=r"shards/00000.parquet is damaged"):
         taken(iter(feed(broken)), 1)
+
+
+@pytest.mark.parametrize("name", ["../other/00000.parquet", "shards/../x.parquet", "/etc/passwd"])
+def test_an_index_that_leads_elsewhere_is_refused(sharded: Prepared, name: str) -> None:
+    import pyarrow as pa
+
+    table = index_table(sharded.store)
+    shards = [name, *table["shard"].to_pylist()[1:]]
+    place = table.column_names.index("shard")
+    table = table.set_column(place, "shard", pa.array(shards))
+    with pytest.raises(UserError, match=r"index.parquet names .* expected shards/<name>.parquet"):
+        Index.of(table)

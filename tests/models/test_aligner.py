@@ -55,3 +55,14 @@ def test_priors_follow_the_posteriors_in_training_alone() -> None:
     torch.testing.assert_close(
         network.log_prior.exp(), valid.exp().mean(0).detach(), rtol=1e-3, atol=1e-4
     )
+
+
+def test_what_is_not_finite_leaves_the_priors() -> None:
+    """An update that training leaves out must not spoil those that follow."""
+    network = recogniser().train()
+    before = network.log_prior.clone()
+    network(torch.full((1, 8, 4), float("nan")), torch.tensor([8]))
+    torch.testing.assert_close(network.log_prior, before)
+    network(torch.randn(1, 8, 4), torch.tensor([8]))
+    assert network.log_prior.isfinite().all()
+    assert not torch.equal(network.log_prior, before)

@@ -15,6 +15,7 @@ It is read memory-mapped from a local disk, or shard by shard from any fsspec ad
 from __future__ import annotations
 
 import itertools
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SMALL_FILES = ("info.json", "features.json", "phones.json", "split.json")
+_SHARD = re.compile(r"shards/[\w-][\w.-]*\.parquet")
 FRAMED_COLUMNS = ["id", "phones", "durations", "mel"]
 
 
@@ -138,9 +140,14 @@ class Index:
 
     @staticmethod
     def of(table: pa.Table) -> Index:
-        """From index.parquet's columns."""
+        """From index.parquet's columns. UserError where a shard lies elsewhere than in shards/."""
         shards = table["shard"].to_pylist()
         names = tuple(sorted(set(shards)))
+        if foreign := [name for name in names if not _SHARD.fullmatch(name)]:
+            raise UserError(
+                f"index.parquet names {foreign[0]!r}, expected shards/<name>.parquet: remove it, "
+                "and the same `voiceflow prepare` writes it anew"
+            )
         numbers = np.searchsorted(names, shards) if shards else np.zeros(0, np.int64)
         starts = np.searchsorted(numbers, np.arange(len(names)))
         return Index(

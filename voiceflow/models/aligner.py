@@ -60,5 +60,7 @@ class PhoneRecogniser(nn.Module):
     def _follow(self, log_probs: Tensor, valid: Tensor | None) -> None:
         probs = log_probs.exp()
         mean = (probs.flatten(0, 1) if valid is None else probs[valid]).mean(0)
-        prior = torch.lerp(self.log_prior.exp(), mean, _PRIOR_RATE)
+        before = self.log_prior.exp()
+        mean = torch.where(mean.isfinite().all(), mean, before)  # of an update that is left out
+        prior = torch.lerp(before, mean, _PRIOR_RATE)
         self.log_prior.copy_(prior.clamp_min(1e-8).log())
