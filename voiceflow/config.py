@@ -124,6 +124,7 @@ class TrainConfig:
     validation_utterances: int = 32
     compile: bool = False  # torch.compile, with dynamic lengths
     fsdp: bool = False  # deal the network out to the processes (FSDP2) instead of copying it
+    sharded_checkpoints: bool = False  # with fsdp: each process writes the part that it holds
     memory_probe: bool = False  # first a batch of the largest shape that can come
     skip_limit: int = 10  # updates that may be left out for a loss that is not finite
     stall_seconds: float = 1800.0  # after which an update prints every process's stack; 0 never

@@ -128,6 +128,16 @@ def test_a_row_of_what_was_spoken_is_without_fault() -> None:
     row = duration_row("oracle", [u.durations for u in utterances], utterances)
     assert (row.ms_mae, row.low, row.high, row.fdd) == (0, 0, 0, 0)
     assert row.correlation == pytest.approx(1)
+    assert row.fdd_spoken == 0
+
+
+def test_the_distance_of_phones_leaves_pauses_out() -> None:
+    utterances = [masked("SIL A_S B_S SIL", [3, 6, 8, 90], "xxx.")]
+    row = duration_row("way", arrays([50, 8, 10, 90]), utterances)
+    assert row.fdd > 100
+    assert row.fdd_spoken == pytest.approx(4)  # means 9 and 7, equal deviations
+    silent = [masked("SIL A_S", [3, 6], "x.")]
+    assert duration_row("way", arrays([4, 6]), silent).fdd_spoken is None
 
 
 def test_the_interval_is_drawn_over_speakers() -> None:

@@ -33,6 +33,7 @@ from voiceflow.training.tasks import make_task
 TASKS = ("velocity", "duration", "duration_flow", "aligner")
 TOLERANCE = 1e-4
 FSDP = "train.fsdp=true"
+SHARES = "train.sharded_checkpoints=true"
 # Two batches a process and update, and a validation that no checkpoint follows.
 SETTINGS = ("train.accumulate=2", "train.validate_every=3", "train.checkpoint_every=4")
 BF16 = "train.mixed_precision=bf16"
@@ -49,6 +50,10 @@ JOBS = (
     ("ddp-then-fsdp", "half-ddp", (WHOLE, FSDP)),
     ("one-then-ddp", "half-one", (WHOLE,)),
     ("one-then-fsdp", "half-one", (WHOLE, FSDP)),
+    ("shares", "", (HALF, FSDP, SHARES)),
+    ("shares-then-fsdp", "shares", (WHOLE, FSDP)),
+    ("shares-then-ddp", "shares", (WHOLE,)),
+    ("fsdp-then-shares", "half-fsdp", (WHOLE, FSDP, SHARES)),
     ("ddp-bf16", "", (HALF, BF16)),
     ("fsdp-bf16", "", (HALF, BF16, FSDP)),
     ("fsdp-lean", "", (HALF, FSDP, *LEAN)),
@@ -100,8 +105,12 @@ def close(
     )
 
 
+def last_checkpoint(run: Any) -> Path:
+    return checkpoint.found(run.folder / "checkpoints")[-1]
+
+
 def last_state(run: Any) -> dict[str, Tensor]:
-    return load_file(checkpoint.found(run.folder / "checkpoints")[-1] / "state.safetensors")
+    return load_file(last_checkpoint(run) / "state.safetensors")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -166,10 +175,7 @@ def test_a_checkpoint_holds_all_whole(read: Any) -> None:
     fsdp, ddp = (last_state(read(name)) for name in ("fsdp", "ddp"))
     assert {name: t.shape for name, t in fsdp.items()} == {name: t.shape for name, t in ddp.items()}
     assert {name.split(".")[0] for name in fsdp} == {"network", "ema", "optimizer"}
-    a, b = (
-        read_json(checkpoint.found(read(name).folder / "checkpoints")[-1] / "state.json")
-        for name in ("fsdp", "ddp")
-    )
+    a, b = (read_json(last_checkpoint(read(name)) / "state.json") for name in ("fsdp", "ddp"))
     assert (a["update"], a["frames"], a["feed"]) == (b["update"], b["frames"], b["feed"])
 
 
@@ -206,6 +212,52 @@ def test_one_process_goes_on_with_what_was_dealt_out(
         assert "2 batches an update where there were 4" in capsys.readouterr().out
     assert len(again["half-fsdp"].losses) == 8
     assert close(again["half-fsdp"].losses, again["half-ddp"].losses)
+
+
+def test_each_process_writes_its_share(read: Any) -> None:
+    """About a half of the whole state each, and the voice is the same as without."""
+    shares, plain = read("shares"), read("half-fsdp")
+    files = sorted(p.name for p in last_checkpoint(shares).iterdir())
+    assert files == ["shard-00001-model-00001-of-00001.safetensors",
+                     "shard-00002-model-00001-of-00001.safetensors", "state.json"]  # fmt: skip
+    sizes = [(last_checkpoint(shares) / name).stat().st_size for name in files[:2]]
+    whole_size = (last_checkpoint(plain) / "state.safetensors").stat().st_size
+    assert max(sizes) < 0.7 * whole_size
+    assert sum(sizes) < 1.2 * whole_size
+    voices = [load_file(run.out / "model" / "velocity.safetensors") for run in (shares, plain)]
+    assert all(torch.equal(voices[0][name], value) for name, value in voices[1].items())
+
+
+def test_a_run_goes_on_with_shares(read: Any) -> None:
+    """Bit for bit where they are dealt out as they were, and as copies; and shares of the whole."""
+    assert read("shares-then-fsdp").losses == read("fsdp").losses
+    a, b = last_state(read("shares-then-fsdp")), last_state(read("fsdp"))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in b)
+    assert close(read("shares-then-ddp").losses, read("ddp").losses)
+    assert read("fsdp-then-shares").losses == read("fsdp").losses
+
+
+def test_one_process_goes_on_with_shares(made: Path, run: Any, tmp_path: Path) -> None:
+    shutil.copytree(made / "shares", tmp_path / "one")
+    shutil.copytree(made / "half-fsdp", tmp_path / "plain")
+    again = run("velocity", tmp_path / "one", *SETTINGS, WHOLE)
+    assert len(again.losses) == 8
+    assert again.losses == run("velocity", tmp_path / "plain", *SETTINGS, WHOLE).losses
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_lost_share_is_told(made: Path, run: Any, tmp_path: Path, left: int) -> None:
+    shutil.copytree(made / "shares", tmp_path / "lost")
+    shares = sorted((tmp_path / "lost").rglob("shard-*.safetensors"))
+    shares[left].unlink()
+    with pytest.raises(UserError, match=r"the checkpoint is damaged .*1 of 2 shares are missing"):
+        run("velocity", tmp_path / "lost", *SETTINGS, WHOLE)
+
+
+def test_one_process_has_no_shares(command: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"writes what train\.fsdp deals out: set both"):
+        loop.train(compose(command("velocity", tmp_path / "out", SHARES)))
 
 
 def test_one_process_deals_nothing_out(command: Any, tmp_path: Path) -> None:

@@ -17,14 +17,17 @@ from voiceflow.config import TaskConfig
 from voiceflow.data.masking import crop_phones, draw_mask, generator_for, uniform
 from voiceflow.data.shards import Framed, Prepared
 
+PHONE_NOISE = 8  # numbers a frame: enough for two a phone, however many phones have no frames
+
 
 @dataclass(frozen=True)
 class Example:
     """One (cropped) utterance with its draws.
 
-    mel: (T, M) normalised log-mel; phones, durations: (N,), durations sum to T; mask: (N,) True
-    on phones to be generated; unconditional: whether conditions are dropped; noise: (T, M); t:
-    the flow step.
+    mel: (T, M) normalised log-mel, or (T, 0) for a duration network, which hears nothing; phones,
+    durations: (N,), durations sum to T; mask: (N,) True on phones to be generated; unconditional:
+    whether conditions are dropped; noise: (T, M), (T, 8) for the flow of durations, (T, 0)
+    where no flow is trained; t: the flow step.
     """
 
     id: str
@@ -64,7 +67,7 @@ class ExampleMaker:
         start = int(row.durations[: crop.start].sum())
         durations = row.durations[crop].clip(max=self.crop_frames)  # one phone may be longer
         n_frames = int(durations.sum())
-        part = torch.from_numpy(row.mel[start : start + n_frames].astype(np.float32))
+        mel = row.mel[start : start + n_frames]
         lengths = torch.from_numpy(durations)
         by_frames = self.task.name == "velocity"
         draw = draw_mask(
@@ -72,20 +75,24 @@ class ExampleMaker:
         )
         return Example(
             id=row.id,
-            mel=self.features.normalise(part),
+            mel=self._heard(mel),
             phones=torch.tensor(row.phones[crop]),
             durations=lengths,
             mask=draw.mask,
             unconditional=draw.unconditional,
-            noise=self._noise(part, generator),
+            noise=self._noise(mel.shape, generator),
             t=uniform(generator),
         )
 
-    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise where a flow is trained, zeros else: most of an example's time goes into it."""
-        if self.task.name in ("velocity", "duration_flow"):
-            return torch.randn(like.shape, generator=generator)
-        return torch.zeros_like(like)
+    def _heard(self, mel: np.ndarray) -> Tensor:
+        if self.task.name in ("duration", "duration_flow"):
+            return torch.zeros(len(mel), 0)
+        return self.features.normalise(torch.from_numpy(mel.astype(np.float32)))
+
+    def _noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        frames, bands = shape
+        columns = {"velocity": bands, "duration_flow": PHONE_NOISE}.get(self.task.name, 0)
+        return torch.randn(frames, columns, generator=generator)
 
 
 class ExampleDataset(torch.utils.data.Dataset[Example]):

@@ -6,6 +6,7 @@ A state is taken while the processes stand still, and written beside the next up
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
+from torch.distributed.checkpoint.api import CheckpointException
 
 from voiceflow.config import UserError
 from voiceflow.files import read_json, replacing_folder, write_json
 from voiceflow.training.ema import EMA
-from voiceflow.training.sharding import part_of, whole
+from voiceflow.training.sharding import empty_as, part_of, whole
 
 _FIELDS = ("update", "feed", "seconds", "frames", "skipped", "validation_loss")
 
@@ -41,14 +43,25 @@ class TrainState:
     skipped: int = 0  # updates left out because their loss was not finite
     validation_loss: float | None = None  # at this very update, where it was measured
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name, whole; every process calls it."""
-        named = {f"network.{k}": whole(v) for k, v in self.changing().items()}
-        named |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+    def tensors(self, take: Callable[[Tensor], Tensor] = whole) -> dict[str, Tensor]:
+        """All tensors by name, as `take` has them of what may be dealt out; every process calls it.
+        """
+        named = {f"network.{k}": take(v) for k, v in self.changing().items()}
+        named |= {f"ema.{k}": v for k, v in self.ema.state_dict(take).items()}
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                named[f"optimizer.{name}.{key}"] = whole(value)
+                named[f"optimizer.{name}.{key}"] = take(value)
         return named
+
+    def parameter_of(self, name: str) -> Tensor | None:
+        """The network's parameter that a tensor of `tensors` is of, by the tensor's name."""
+        kind, rest = name.split(".", 1)
+        named = dict(self.network.named_parameters())
+        return named.get(rest.rpartition(".")[0] if kind == "optimizer" else rest)
+
+    def values(self) -> dict[str, Any]:
+        """All but the tensors, as JSON has it."""
+        return {name: getattr(self, name) for name in _FIELDS}
 
     def changing(self) -> dict[str, Tensor]:
         """The network's tensors but for those that are frozen: they are the averages' too."""
@@ -58,7 +71,7 @@ class TrainState:
     def snapshot(self) -> Snapshot:
         """The state as it is now, on the CPU, untouched by what follows; every process calls it."""
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in self.tensors().items()}
-        return Snapshot(tensors, {name: getattr(self, name) for name in _FIELDS})
+        return Snapshot(tensors, self.values())
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,12 @@ class Snapshot:
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
+
+    @staticmethod
+    def of_averages(state: TrainState) -> Snapshot:
+        """The averaged weights alone, whole; every process calls it."""
+        averages = {f"ema.{k}": v.to("cpu") for k, v in state.ema.state_dict().items()}
+        return Snapshot(averages, state.values())
 
     def averages(self) -> dict[str, Tensor]:
         """The averaged weights, by the network's names."""
@@ -107,11 +126,44 @@ def save(folder: Path, state: TrainState | Snapshot, keep: int) -> Path:
         save_file({k: v.contiguous() for k, v in taken.tensors.items()},
                   temporary / "state.safetensors")
         write_json(temporary / "state.json", taken.values)
+    _prune(folder, keep)
+    return path
+
+
+def save_shares(folder: Path, state: TrainState, keep: int) -> Path:
+    """As `save`, by all processes together: each writes its share of what is dealt out.
+
+    No process ever holds the whole. Every process calls it; the folder must be one that they share.
+    """
+    import torch.distributed as dist
+    import torch.distributed.checkpoint as dcp
+
+    path = folder / f"{state.update:08d}"
+    shares = folder / f".{path.name}.shares.tmp"
+    leads = dist.get_rank() == 0
+    if leads:
+        shutil.rmtree(shares, ignore_errors=True)
+        shares.mkdir(parents=True)
+    dist.barrier()
+    dcp.save(
+        {k: v.detach() for k, v in state.tensors(lambda tensor: tensor).items()},
+        storage_writer=dcp.HuggingFaceStorageWriter(str(shares), save_distributed=True),
+    )
+    dist.barrier()
+    if leads:
+        write_json(shares / "state.json", {**state.values(), "shares": dist.get_world_size()})
+        shutil.rmtree(path, ignore_errors=True)
+        shares.rename(path)
+        _prune(folder, keep)
+    dist.barrier()
+    return path
+
+
+def _prune(folder: Path, keep: int) -> None:
     best_one = best(folder)
     for old in found(folder)[:-keep]:
         if old != best_one:
             shutil.rmtree(old)
-    return path
 
 
 def found(folder: Path) -> list[Path]:
@@ -133,10 +185,13 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def load(path: Path, state: TrainState) -> None:
-    """Fill `state` from a checkpoint. UserError when it is damaged or of another network."""
+    """Fill `state` from a checkpoint, of whichever form. UserError when it is damaged or of another
+    network. Every process calls it.
+    """
     try:
-        tensors = load_file(path / "state.safetensors")
-    except (OSError, SafetensorError) as error:
+        whole_one = path / "state.safetensors"
+        tensors = load_file(whole_one) if whole_one.exists() else _shares(path, state)
+    except (OSError, SafetensorError, CheckpointException) as error:
         raise UserError(
             f"{path}: the checkpoint is damaged ({error}): remove this folder, and the run goes on "
             "from the one before"
@@ -162,6 +217,27 @@ def load(path: Path, state: TrainState) -> None:
             }
     for name in _FIELDS:
         setattr(state, name, values[name])
+
+
+def _shares(path: Path, state: TrainState) -> dict[str, Tensor]:
+    """What `save_shares` wrote, dealt out as the state is, to however many processes."""
+    import torch.distributed as dist
+    import torch.distributed.checkpoint as dcp
+
+    written = read_json(path / "state.json").get("shares", 1)
+    if (found := len(list(path.glob("shard-*.safetensors")))) < written:
+        raise FileNotFoundError(f"{written - found} of {written} shares are missing")
+    stored = dcp.HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+    tensors = {}
+    for name, entry in stored.items():
+        assert isinstance(entry, dcp.TensorStorageMetadata)
+        tensors[name] = empty_as(state.parameter_of(name), entry.size, entry.properties.dtype)
+    alone = not dist.is_initialized()
+    with warnings.catch_warnings():
+        if alone:
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=alone)
+    return tensors
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from voiceflow.training.sharding import mine, part_of, rebuilt, whole
+from voiceflow.training.sharding import dealt_as, mine, part_of, whole
 
 
 class EMA:
@@ -34,11 +34,13 @@ class EMA:
         weights = [mine(p.detach()) for p in self._trained().values()]
         torch._foreach_lerp_(list(self._averages.values()), weights, 1 - decay)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The averages and buffers, whole, by the network's names; every process calls it."""
+    def state_dict(self, take: Callable[[Tensor], Tensor] = whole) -> dict[str, Tensor]:
+        """The averages and buffers by the network's names, as `take` has them of what may be dealt
+        out: whole, if not told otherwise, for which every process calls it.
+        """
         named = dict(self.network.named_parameters())
-        averages = {n: rebuilt(average, named[n]) for n, average in self._averages.items()}
-        frozen = {n: whole(p.detach()) for n, p in named.items() if n not in averages}
+        averages = {n: take(dealt_as(average, named[n])) for n, average in self._averages.items()}
+        frozen = {n: take(p.detach()) for n, p in named.items() if n not in averages}
         return {**frozen, **averages, **dict(self.network.named_buffers())}
 
     @torch.no_grad()

@@ -47,6 +47,7 @@ from voiceflow.training.run import (
     for_borders,
     n_parameters,
     save_all,
+    save_voice,
     start_from,
     with_statistics_of,
 )
@@ -169,9 +170,15 @@ def train(config: RunConfig) -> None:
                     show_samples(config, task, prepared, held_out[0], averages, monitor, state)
             if state.update % options.checkpoint_every == 0 or last or stopping:
                 state.feed = feed.state_dict(gather_object)
-                taken = state.snapshot()
-                if accelerator.is_main_process:
-                    writer.submit(partial(save_all, config, task, prepared, taken, folder))
+                if options.sharded_checkpoints:
+                    taken = checkpoint.Snapshot.of_averages(state)
+                    if accelerator.is_main_process:
+                        save_voice(config, task, prepared, taken, folder)
+                    checkpoint.save_shares(folder / "checkpoints", state, options.keep_checkpoints)
+                else:
+                    taken = state.snapshot()
+                    if accelerator.is_main_process:
+                        writer.submit(partial(save_all, config, task, prepared, taken, folder))
             if stopping and not last:
                 writer.wait()
                 accelerator.wait_for_everyone()  # torchrun ends all once one has ended
@@ -215,6 +222,8 @@ def distribute(network: nn.Module, accelerator: Accelerator, options: TrainConfi
     DDP where there are several processes; with train.fsdp its parameters are dealt out, and the
     network itself is what is called.
     """
+    if options.sharded_checkpoints and not options.fsdp:
+        raise UserError("train.sharded_checkpoints writes what train.fsdp deals out: set both")
     if options.fsdp:
         if accelerator.num_processes == 1:
             raise UserError("train.fsdp deals a network out to several processes, this is one: "

@@ -27,7 +27,8 @@ _UNCROPPED = 10**9  # frames
 FREE_SETTINGS = ("train.workers", "train.checkpoint_every", "train.keep_checkpoints",
                  "train.log_every", "train.validate_every", "train.updates", "train.compile",
                  "train.memory_probe", "train.skip_limit", "train.stall_seconds",
-                 "train.sample_every", "train.peak_tflops", "train.fsdp", "sample.")
+                 "train.sample_every", "train.peak_tflops", "train.fsdp",
+                 "train.sharded_checkpoints", "sample.")
 
 
 def for_borders(config: RunConfig, prepared: Prepared) -> RunConfig:

@@ -58,16 +58,25 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def part_of(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor dealt out as `like` is."""
+    """A whole tensor dealt out as `like` is; one that is dealt out already as it is."""
+    if isinstance(tensor, DTensor):
+        return tensor
     if not isinstance(like, DTensor):
         return tensor.to(like.device)
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
 
-def rebuilt(local: Tensor, like: Tensor) -> Tensor:
-    """The whole tensor of which each process holds a `local` as it holds of `like`."""
+def empty_as(like: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """A tensor to be filled, dealt out as `like` is if that has the same shape."""
+    if not isinstance(like, DTensor) or like.shape != shape:
+        return torch.empty(shape, dtype=dtype)
+    return torch.empty_like(like, dtype=dtype)
+
+
+def dealt_as(local: Tensor, like: Tensor) -> Tensor:
+    """The tensor of which each process holds a `local` as it holds of `like`."""
     if not isinstance(like, DTensor):
         return local
     return DTensor.from_local(
         local, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
-    ).full_tensor()
+    )

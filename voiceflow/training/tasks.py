@@ -282,8 +282,8 @@ def labels_of_outputs(labels: Tensor, durations: Tensor, lengths: Tensor, stride
 def phone_draws(batch: Batch, number: int) -> Tensor:
     """Standard normal draws (B, N), two for each phone: `number` is 0 or 1.
 
-    They are elements of the example's own noise (T, M), which this task uses for nothing else, so
-    they depend on neither batch nor padding. No two phones share one while 2 N <= T M, which holds
+    They are elements of the example's own noise (T, 8), which this task uses for nothing else, so
+    they depend on neither batch nor padding. No two phones share one while 2 N <= 8 T, which holds
     of all speech: beside each phone of no frames, a silence, stands one that has some.
     """
     place = 2 * torch.arange(batch.phones.shape[1], device=batch.noise.device) + number
