@@ -20,16 +20,22 @@ setup: .venv/stamp
 	@$(PY) -m voiceflow doctor --mend-torchaudio
 	@touch $@
 
+# The benchmark's scorers, which the tests alone need; some are compiled.
+.venv/scorers: .venv/stamp
+	@echo "set-up: the libraries of the benchmark's scorers"
+	@$(PIP) install -e '.[dev,eval]' -c constraints.txt || echo "set-up: the extra eval cannot be installed here (no C compiler?): the tests of its scorers are skipped"
+	@touch $@
+
 demo: setup
 	@.venv/bin/voiceflow demo
 
-test: setup
+test: setup .venv/scorers
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@$(PY) -m pytest -m "not long"
 
 # pytest's 5 says that no test was collected, which is no failure here.
-test-long: setup
+test-long: setup .venv/scorers
 	@$(PY) -m pytest -m long || [ $$? -eq 5 ]
 
 clean:

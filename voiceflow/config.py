@@ -149,6 +149,18 @@ class SampleConfig:
 
 
 @dataclass
+class BenchmarkConfig:
+    """A protocol: which utterances are tried, and how."""
+
+    name: str
+    tasks: list[str]  # of benchmark.protocols.TASKS
+    min_seconds: float = 0.0  # of an utterance
+    max_seconds: float = 1e9
+    prompt_seconds: float = 3.0  # of a prompt cut out of another utterance, and of a prefix
+    seeds: int = 1  # samples of each trial
+
+
+@dataclass
 class ToyConfig:
     """What `voiceflow toy` trains on a 2-D mixture of Gaussians, and how it is measured."""
 

@@ -22,7 +22,7 @@ from voiceflow.audio.io import Recording, read, resample, write
 from voiceflow.config import SampleConfig, UserError, UserNote
 from voiceflow.generation.durations import regressed_durations
 from voiceflow.generation.infill import Layout, check_score, lay_out_infill
-from voiceflow.generation.plan import Gap, Plan, Slot, known_slots, lay_out
+from voiceflow.generation.plan import Gap, Plan, Slot, known_slots, lay_out, within
 from voiceflow.generation.sample import Sampled, sample
 from voiceflow.generation.spans import Span, check_spans
 from voiceflow.generation.splice import Fill, cut, splice
@@ -168,6 +168,7 @@ class Voice:
         *,
         prompt: Sound | None = None,
         prompt_text: str | None = None,
+        prompt_span: tuple[float, float] | None = None,
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
@@ -175,10 +176,12 @@ class Voice:
     ) -> Generated:
         """Speak a text; with a prompt and what it says, in the prompt's voice.
 
-        The sound is mono at the voice's rate, its edges' silence trimmed to 0.1 s. Raises
+        prompt_span: only this stretch of the prompt (seconds) is heard, the whole phones in it;
+        prompt_text is then still what all of the prompt says, by which its phones are found. The
+        sound is mono at the voice's rate, its edges' silence trimmed to 0.1 s. Raises
         UserError when only one of prompt and prompt_text is given, or they do not fit.
         """
-        plan = self.plan_speech(words_of(text), prompt, prompt_text)
+        plan = self.plan_speech(words_of(text), prompt, prompt_text, prompt_span)
         settings = self.settings(steps, guidance, solver)
         drawn = sample(self.velocity, plan, self.folder.phones, settings, seed)
         mel = self.features.denormalise(drawn.mel[0])
@@ -205,7 +208,11 @@ class Voice:
         return layout, lay_out(layout.slots, layout.gaps, context, self.predict_durations)
 
     def plan_speech(
-        self, words: Sequence[str], prompt: Sound | None = None, prompt_text: str | None = None
+        self,
+        words: Sequence[str],
+        prompt: Sound | None = None,
+        prompt_text: str | None = None,
+        prompt_span: tuple[float, float] | None = None,
     ) -> Plan:
         """The plan of `speak`: the prompt as context, then the words as one gap."""
         if (prompt is None) != (prompt_text is None):
@@ -215,8 +222,9 @@ class Voice:
         slots: list[Slot] = []
         mel = torch.zeros(0, self.features.n_mels)
         if prompt is not None and prompt_text is not None:
-            slots, mel = self._prompt(self._recording(prompt), words_of(prompt_text))
-            phones = phones[1:]  # the prompt's last silence stands before the first word
+            slots, mel = self._prompt(self._recording(prompt), words_of(prompt_text), prompt_span)
+            if slots[-1].phone == SILENCE:
+                phones = phones[1:]  # the prompt's last silence stands before the first word
         gap = Gap(len(mel), len(mel), None)
         slots += [Slot(p, 0, 0) for p in phones]
         return lay_out(slots, [gap], self.features.normalise(mel), self.predict_durations)
@@ -301,15 +309,24 @@ class Voice:
             shift = after
         return fills
 
-    def _prompt(self, recording: Recording, words: list[str]) -> tuple[list[Slot], Tensor]:
+    def _prompt(
+        self, recording: Recording, words: list[str], span: tuple[float, float] | None
+    ) -> tuple[list[Slot], Tensor]:
         """The prompt's phones and un-normalised log-mel (T, M), end silence trimmed to 0.1 s."""
         wave = self._wave(recording)
         alignment = self._align(wave, words, str(recording.path or "the prompt"))
         mel = self.log_mel(torch.from_numpy(wave))
         framed = to_frames(alignment, len(mel), self.features.hop_seconds)
         slots = known_slots(framed)
+        if span is not None:
+            hop = self.features.hop_seconds
+            slots, first, last = within(slots, round(span[0] / hop), round(span[1] / hop))
+            mel = mel[first:last]
         most = round(EDGE_SILENCE_SECONDS / self.features.hop_seconds)
-        before, after = max(slots[0].frames - most, 0), max(slots[-1].frames - most, 0)
+        before, after = (
+            max(slot.frames - most, 0) if slot.phone == SILENCE else 0
+            for slot in (slots[0], slots[-1])
+        )
         slots[0] = replace(slots[0], frames=slots[0].frames - before)
         slots[-1] = replace(slots[-1], frames=slots[-1].frames - after)
         return slots, mel[before : len(mel) - after]

@@ -81,6 +81,27 @@ def widen(durations: Sequence[int], first: int, last: int) -> tuple[int, int]:
     return max(e for e in edges if e <= first), min(e for e in edges if e >= max(last, first + 1))
 
 
+def within(slots: Sequence[Slot], first: int, last: int) -> tuple[list[Slot], int, int]:
+    """The slots that lie whole in frames first:last, and the frames that they take.
+
+    Raises UserError where there is none that sounds.
+    """
+    found: list[Slot] = []
+    begin = end = start = 0
+    for slot in slots:
+        stop = start + slot.frames
+        if first <= start and stop <= last:
+            begin = begin if found else start
+            found.append(slot)
+            end = stop
+        start = stop
+    if all(slot.phone == SILENCE for slot in found):
+        raise UserError(
+            f"frames {first} to {last} of the prompt hold no whole phone: take more of it"
+        )
+    return found, begin, end
+
+
 def cut_gap(slots: Sequence[Slot], first: int, last: int, gap: int) -> list[Slot]:
     """Give the phones between the phone edges `first` and `last` (frames) to a gap.
 

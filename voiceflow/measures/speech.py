@@ -64,23 +64,26 @@ class SpeechRow:
 HEADER = f"{'':<14}{'matching':>12}{'WER':>12}   (95 % interval over speakers)"
 
 
-def others(utterance: Utterance, all_of_them: Sequence[Utterance]) -> list[list[str]]:
-    """The 19 other transcripts nearest in length (letters), ties by id.
+def nearest(text: str, others: Sequence[str]) -> list[list[str]]:
+    """The 19 transcripts nearest in length (letters) that say something else; fewer if need be.
 
-    Raises UserError where there are fewer.
+    Ties go by the words.
     """
-    text = " ".join(words_of(utterance.text))
+    said = words_of(text)
+    length = len(" ".join(said))
+    rivals = sorted({" ".join(words) for other in others if (words := words_of(other)) != said})
+    return [r.split() for r in sorted(rivals, key=lambda r: abs(len(r) - length))[:N_OTHERS]]
 
-    def distance(other: Utterance) -> tuple[int, str]:
-        return abs(len(" ".join(words_of(other.text))) - len(text)), other.id
 
-    rivals = [u for u in all_of_them if u.id != utterance.id and words_of(u.text) != text.split()]
-    if len(rivals) < N_OTHERS:
+def others(utterance: Utterance, all_of_them: Sequence[Utterance]) -> list[list[str]]:
+    """The 19 other transcripts nearest in length; UserError where there are fewer."""
+    found = nearest(utterance.text, [u.text for u in all_of_them if u.id != utterance.id])
+    if len(found) < N_OTHERS:
         raise UserError(
-            f"the matching test needs {N_OTHERS} other transcripts, found {len(rivals)}: name a "
+            f"the matching test needs {N_OTHERS} other transcripts, found {len(found)}: name a "
             "larger subset"
         )
-    return [words_of(u.text) for u in sorted(rivals, key=distance)[:N_OTHERS]]
+    return found
 
 
 class Listener:

@@ -55,12 +55,16 @@ class PhoneRecogniser:
 
 
 class WordRecogniser:
-    """pocketsphinx's own recogniser: its US English sounds, dictionary and language model."""
+    """pocketsphinx's own recogniser: its US English sounds, dictionary and language model.
 
-    def __init__(self) -> None:
+    model, dictionary: files of another language model (ARPA) and its words; read when it is made.
+    """
+
+    def __init__(self, model: str | None = None, dictionary: str | None = None) -> None:
         import pocketsphinx
 
-        self._decoder = pocketsphinx.Decoder(loglevel="FATAL")
+        other = {} if model is None else {"lm": model, "dict": dictionary}
+        self._decoder = pocketsphinx.Decoder(loglevel="FATAL", **other)
 
     def recognise(self, wave: np.ndarray) -> str:
         """The words heard, maybe none; wave: (n,) float mono at 16 kHz."""
@@ -103,15 +107,27 @@ def word_errors(said: str, heard: str) -> tuple[int, int]:
 
     Both texts go through Whisper's English normaliser (case, spelling, numbers, contractions).
     """
+    reference, hypothesis = normalised(said).split(), normalised(heard).split()
+    return edits(reference, hypothesis), len(reference)
+
+
+def edits(said: Sequence[str], heard: Sequence[str]) -> int:
+    """Substitutions, deletions and insertions between two rows of words, phones or letters."""
     import jiwer
 
-    normalise = _normaliser()
-    reference, hypothesis = normalise(said), normalise(heard)
-    if not reference.split():
-        return len(hypothesis.split()), 0
+    if not said or not heard:
+        return len(said) + len(heard)
+    # jiwer counts words: each thing is one, whatever it looks like.
+    number = {thing: str(i) for i, thing in enumerate(dict.fromkeys([*said, *heard]))}
+    reference, hypothesis = (" ".join(number[x] for x in row) for row in (said, heard))
     counted = jiwer.process_words(reference, hypothesis)
-    errors = counted.substitutions + counted.deletions + counted.insertions
-    return errors, len(reference.split())
+    return int(counted.substitutions + counted.deletions + counted.insertions)
+
+
+def normalised(text: str) -> str:
+    """A text as Whisper's English normaliser has it."""
+    found: str = _normaliser()(text)
+    return found
 
 
 @cache

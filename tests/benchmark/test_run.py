@@ -1,0 +1,358 @@
+"""A benchmark from the corpus to the result: stages, what is refused, and what goes on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voiceflow.alignment.types import SAMPLE_RATE
+from voiceflow.audio.io import Recording, load_mono, read, write
+from voiceflow.benchmark.compare import compare_results, differences
+from voiceflow.benchmark.main import run
+from voiceflow.benchmark.result import without_times
+from voiceflow.cli.prepare import read_utterances
+from voiceflow.config import UserError
+from voiceflow.data.manifest import Utterance
+from voiceflow.files import read_json
+
+SCORERS = "fsd-log-mel,pocketsphinx"
+SPEAKERS = ("1089", "1995")
+
+
+@pytest.fixture(scope="module")
+def utterances(speech_dir: Path) -> list[Utterance]:
+    """The shortest six of each of two speakers, and texts of the others."""
+    every = read_utterances(speech_dir / "LibriSpeech", "test-clean")
+    chosen = []
+    for speaker in SPEAKERS:
+        theirs = [u for u in every if u.speaker == speaker]
+        chosen += sorted(theirs, key=lambda u: (u.seconds, u.id))[:6]
+    return chosen
+
+
+Ask = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def ask(utterances: list[Utterance], tiny_voice: Path) -> Ask:
+    """(out, protocol, ...) to what stands in its results.json."""
+
+    def asked(out: Path, protocol: str = "voicebox", **more: Any) -> list[dict[str, Any]]:
+        told: dict[str, Any] = {
+            "protocols": [protocol], "corpus": {"corpus": "LibriSpeech", "subset": "test-clean"},
+            "out": out, "voice": str(tiny_voice), "scorers": SCORERS, "limit": 2,
+        }  # fmt: skip
+        return run(utterances, **{**told, **more})
+
+    return asked
+
+
+@pytest.fixture(scope="module")
+def done(ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("benchmark") / "first"
+    ask(out)
+    return out
+
+
+def rows(results: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["task"], row["system"]): row for row in results["rows"]}
+
+
+def test_the_result_says_all(done: Path) -> None:
+    results = read_json(done / "results.json")
+    assert results["protocol"]["trials"] == 4
+    assert results["protocol"]["speakers"] == 2
+    assert results["protocol"]["subset"] == "test-clean"
+    assert results["protocol"]["sha256"] == (done / "trials.sha256").read_text().split()[0]
+    assert results["voice"]["settings"]["steps"] == 2
+    assert len(results["voice"]["voice_fingerprint"]) == 16
+    assert results["scorers"]["pocketsphinx"]["language_model"] == "en-us"
+    assert set(rows(results)) == {
+        (task, system)
+        for task in ("cross-sentence", "continuation")
+        for system in ("original", "resynthesis", "tiny-0")
+    }
+    original = rows(results)["cross-sentence", "original"]
+    assert original["figures"]["WER (pocketsphinx)"]["value"] < 0.7
+    assert original["figures"]["FSD (log-mel)"]["value"] == pytest.approx(0, abs=1e-6)
+    made = rows(results)["cross-sentence", "tiny-0"]
+    assert (made["nfe"], made["trials"], made["failed"]) == (4, 2, 0)
+    assert made["network_passes"] == 8
+    assert made["rtf"] > 0
+    assert made["figures"]["WER (pocketsphinx)"]["value"] > 0.5  # it is not trained
+    assert [r["system"] for r in results["reported"]].count("VALL-E") == 2
+    assert "| original" in (done / "results.md").read_text()
+    assert (done / "report.html").stat().st_size > 10_000
+
+
+def test_sounds_are_what_the_protocol_asks_for(done: Path) -> None:
+    trials = [json.loads(line) for line in (done / "trials.jsonl").read_text().splitlines()]
+    for trial in trials:
+        original, made, prompt = (
+            load_mono(done / "audio" / system / f"{trial['id']}.wav", SAMPLE_RATE)
+            for system in ("original", "tiny-0", "prompt")
+        )
+        told = read_json(done / "audio" / "tiny-0" / f"{trial['id']}.json")
+        assert len(prompt) == pytest.approx(3 * SAMPLE_RATE, abs=1)
+        if trial["task"] == "continuation":
+            first, last = told["generated"]
+            assert 2.5 * SAMPLE_RATE < first <= 3 * SAMPLE_RATE
+            assert last == len(made)
+            kept = first - SAMPLE_RATE // 10
+            assert np.array_equal(made[:kept], original[:kept])
+        else:
+            assert told["generated"] == [0, len(made)]
+
+
+def test_given_again_it_makes_nothing_anew(done: Path, ask: Ask) -> None:
+    """And another scorer is added to the sounds that are there."""
+    before = {p: p.stat().st_mtime_ns for p in (done / "audio").rglob("*.wav")}
+    scores = {p: p.stat().st_mtime_ns for p in (done / "scores" / "pocketsphinx").rglob("0*.json")}
+    [results] = ask(done, scorers=f"{SCORERS},pitch")
+    assert before == {p: p.stat().st_mtime_ns for p in (done / "audio").rglob("*.wav")}
+    assert scores == {p: p.stat().st_mtime_ns for p in scores}
+    figures = rows(results)["cross-sentence", "resynthesis"]["figures"]
+    assert 0 < figures["MCD (dB)"]["value"] < 10
+    assert "MCD (dB)" not in rows(results)["cross-sentence", "tiny-0"]["figures"]
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"seed": 1}, "seed, sha256"),
+        ({"steps": 3}, "settings"),
+        ({"limit": 3}, "sha256"),
+        ({"seeds": 2}, "seeds"),
+    ],
+)
+def test_another_benchmark_needs_another_folder(
+    done: Path, ask: Ask, more: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(UserError, match=rf"holds another benchmark \(other: {what}\)"):
+        ask(done, **more)
+
+
+def test_scores_of_another_scorer_are_not_mixed(done: Path, ask: Ask, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "copy")
+    path = tmp_path / "copy" / "scores" / "pocketsphinx" / "scorer.json"
+    path.write_text(json.dumps({**read_json(path), "version": "0.1"}))
+    with pytest.raises(UserError, match=r"another pocketsphinx told \(other: version\): remove"):
+        ask(tmp_path / "copy")
+
+
+def test_a_foreign_system_is_scored_from_a_folder(done: Path, ask: Ask, tmp_path: Path) -> None:
+    """The originals, handed in at another rate and in stereo, get the originals' figures."""
+    outputs = tmp_path / "theirs"
+    outputs.mkdir()
+    for path in (done / "audio" / "original").glob("*.wav"):
+        recording = read(path)
+        write(outputs / path.name,
+              Recording(recording.samples.repeat(2, axis=1), SAMPLE_RATE, "PCM_16"))  # fmt: skip
+    [results] = ask(tmp_path / "out", outputs=outputs)
+    found = rows(results)
+    for task in ("cross-sentence", "continuation"):
+        theirs, original = (
+            found[task, system]["figures"]["WER (pocketsphinx)"]["value"]
+            for system in ("theirs", "original")
+        )
+        assert theirs == pytest.approx(original, abs=0.02)
+    next(outputs.glob("*.wav")).unlink()
+    with pytest.raises(UserError, match=r"lacks sounds of 1 of 4 trials .*expected as TRIAL\.wav"):
+        ask(tmp_path / "other", outputs=outputs)
+    assert not (tmp_path / "other").exists()
+
+
+def test_gaps_of_recordings(ask: Ask, tmp_path: Path) -> None:
+    """The rest of the recording stays; the matching reference is the recording itself."""
+    [results] = ask(tmp_path / "out", "infill", scorers="pitch,fsd-log-mel")
+    made = rows(results)["infill", "tiny-0"]
+    assert made["figures"]["log-mel error"]["value"] > 0.3
+    assert (
+        rows(results)["infill", "resynthesis"]["figures"]["log-mel error"]["value"]
+        < made["figures"]["log-mel error"]["value"]
+    )
+    again = ask(tmp_path / "out", "infill", scorers="pitch,fsd-log-mel")
+    assert without_times(again[0]) == without_times(results)
+    trial = json.loads((tmp_path / "out" / "trials.jsonl").read_text().splitlines()[0])
+    a, b = (
+        load_mono(tmp_path / "out" / "audio" / s / f"{trial['id']}.wav", SAMPLE_RATE)
+        for s in ("original", "tiny-0")
+    )
+    first = round((trial["span_start"] - 0.02) * SAMPLE_RATE)
+    assert len(a) == len(b)
+    assert np.array_equal(a[:first], b[:first])
+    assert not np.array_equal(a, b)
+
+
+def test_durations_and_speed_need_no_scorer(ask: Ask, tmp_path: Path) -> None:
+    [durations] = ask(tmp_path / "durations", "durations", scorers="hubert")
+    assert {r["system"] for r in durations["rows"]} == {"tiny, regression", "tiny, flow"}
+    assert all(r["figures"]["MS-MAE (frames)"]["value"] > 0 for r in durations["rows"])
+    assert durations["scorers"] == {}
+
+
+def test_seeds_are_pooled(ask: Ask, tmp_path: Path) -> None:
+    [results] = ask(tmp_path / "out", seeds=2, scorers="pocketsphinx", limit=1)
+    systems = [r["system"] for r in results["rows"] if r["task"] == "cross-sentence"]
+    assert systems == ["original", "resynthesis", "tiny-0", "tiny-1", "tiny, 2 seeds"]
+    assert rows(results)["cross-sentence", "tiny, 2 seeds"]["trials"] == 2
+    a, b = (
+        load_mono(next((tmp_path / "out" / "audio" / f"tiny-{seed}").glob("cross*.wav")), 16000)
+        for seed in (0, 1)
+    )
+    assert not np.array_equal(a, b[: len(a)])
+
+
+def test_what_can_be_known_is_said_before_anything_is_made(
+    ask: Ask, tiny_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="no scorer 'ears': there are pocketsphinx"):
+        ask(out, scorers="ears")
+    with pytest.raises(UserError, match="--scorers names none"):
+        ask(out, scorers=" ,")
+    with pytest.raises(UserError, match=r"benchmark configuration 'mine' does not exist"):
+        ask(out, "mine")
+    with pytest.raises(UserError, match="--list is for librispeech-pc"):
+        ask(out, listed=tmp_path / "x.lst")
+    with pytest.raises(UserError, match="speed is measured of voices alone"):
+        ask(out, "speed", outputs=tmp_path)
+    monkeypatch.setitem(sys.modules, "speechmos", None)
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    with pytest.raises(UserError, match=r"dnsmos: .*pip install.*; intrusive: .*pip install"):
+        ask(tmp_path / "missing", scorers="dnsmos,intrusive")
+    assert not (tmp_path / "missing" / "audio").exists()
+    voice = tmp_path / "mute"
+    shutil.copytree(tiny_voice, voice)
+    config = (voice / "config.yaml").read_text()
+    import yaml
+
+    values = yaml.safe_load(config)
+    values["duration"] = None
+    (voice / "config.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match="has no duration network, which cross-sentence"):
+        ask(out, voice=str(voice))
+    assert not out.exists()
+
+
+def test_a_result_compared_with_itself(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = compare_results(done, done / "results.json")
+    assert {row["metric"] for row in found} >= {"WER (pocketsphinx)", "CER (pocketsphinx)"}
+    assert all(row["difference"] == row["low"] == row["high"] == 0 for row in found)
+    assert all(row["b_is_better"] is None for row in found)
+    assert "| cross-sentence | WER (pocketsphinx) |" in capsys.readouterr().out
+
+
+def result(
+    name: str = "voice-0", shift: float = 0.0, sha256: str = "x", version: str = "1", n: int = 40
+) -> dict[str, Any]:
+    """Forty trials of ten speakers whose errors are known."""
+    random = np.random.default_rng(0)
+    trials = [
+        {"id": f"t{i}", "task": "cross-sentence", "speaker": str(i % 10), "text": "",
+         "sounds": {}, "scores": {name: {"word_errors": float(e) + shift, "words": 10.0}}}
+        for i, e in enumerate(random.integers(0, 5, n))
+    ]  # fmt: skip
+    return {
+        "protocol": {"name": "voicebox", "sha256": sha256, "seed": 0, "trials": n},
+        "scorers": {"pocketsphinx": {"version": version}},
+        "metrics": {"WER (pocketsphinx)": {"scorer": "pocketsphinx", "better": "lower",
+                                           "unit": "%", "columns": ["word_errors", "words"]}},
+        "rows": [{"task": "cross-sentence", "system": name, "seed": 0}],
+        "trials": trials,
+    }  # fmt: skip
+
+
+def test_a_paired_difference_is_known_where_the_figures_are_not() -> None:
+    """One error more in each trial: 10 points, with no spread at all."""
+    [row] = differences(result(), result("other-0", shift=1.0))
+    assert row["difference"] == pytest.approx(0.1)
+    assert (row["low"], row["high"]) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert row["b_is_better"] is False
+    [back] = differences(result(shift=1.0), result())
+    assert back["b_is_better"] is True
+    assert back["trials"] == 40
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (result(sha256="y"), "other lists of trials"),
+        (result(version="2"), "scorer pocketsphinx was another: version"),
+        ({**result(), "scorers": {"hubert": {}}}, "no scorer in common"),
+        ({**result(), "protocol": {**result()["protocol"], "name": "infill"}},
+         "protocols voicebox and infill"),
+    ],
+)  # fmt: skip
+def test_what_is_not_comparable_says_why(other: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=f"cannot be compared: .*{reason}"):
+        differences(result(), other)
+
+
+def test_no_result(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is not the results\.json of a benchmark"):
+        compare_results(tmp_path, tmp_path)
+
+
+def command(speech_dir: Path, tiny_voice: Path, out: Path) -> list[str]:
+    return [
+        "benchmark", "--data", str(speech_dir / "LibriSpeech"), "--voice", str(tiny_voice),
+        "--out", str(out), "--limit", "6", "--scorers", "fsd-log-mel,pocketsphinx",
+    ]  # fmt: skip
+
+
+@pytest.mark.long
+def test_three_kills_change_nothing(
+    speech_dir: Path, tiny_voice: Path, repository: Path, tmp_path: Path
+) -> None:
+    words = command(speech_dir, tiny_voice, tmp_path / "killed")
+    wanted = (
+        lambda: len(list((tmp_path / "killed" / "audio").rglob("*.wav"))) > 5,
+        lambda: len(list((tmp_path / "killed" / "audio").rglob("*.wav"))) > 20,
+        lambda: len(list((tmp_path / "killed" / "scores").rglob("0*.json"))) > 2,
+    )
+    for reached in wanted:
+        process = subprocess.Popen([sys.executable, "-m", "voiceflow", *words], cwd=repository)
+        while not reached():
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "killed" / "results.json").exists()
+    for name in ("killed", "whole"):
+        subprocess.run(
+            [sys.executable, "-m", "voiceflow", *command(speech_dir, tiny_voice, tmp_path / name)],
+            cwd=repository, check=True,
+        )  # fmt: skip
+    killed, whole = (
+        without_times(read_json(tmp_path / name / "results.json")) for name in ("killed", "whole")
+    )
+    assert killed == whole
+
+
+@pytest.mark.long
+def test_two_processes_of_torchrun_do_what_one_does(
+    speech_dir: Path, tiny_voice: Path, repository: Path, tmp_path: Path
+) -> None:
+    two, one = (command(speech_dir, tiny_voice, tmp_path / name) for name in ("two", "one"))
+    starts = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "voiceflow"],
+        ["-m", "voiceflow"],
+    )
+    for start, words in zip(starts, (two, [*one, "--workers", "2"]), strict=True):
+        subprocess.run(
+            [sys.executable, *start, *words], cwd=repository, check=True, timeout=600,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+    a, b = (without_times(read_json(tmp_path / n / "results.json")) for n in ("two", "one"))
+    assert a == b

@@ -1,0 +1,292 @@
+"""The result of a benchmark: one JSON file that says all, a table and a page made of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from voiceflow.alignment.frames import to_frames
+from voiceflow.alignment.types import SAMPLE_RATE, AlignmentError
+from voiceflow.audio.io import load_mono
+from voiceflow.benchmark.protocols import DURATIONS, Trial
+from voiceflow.benchmark.reported import reported
+from voiceflow.benchmark.run import SETUP, Benchmark, Judge, parts
+from voiceflow.benchmark.systems import CALIBRATION, PROMPT, Corpus
+from voiceflow.config import BenchmarkConfig, TaskConfig, UserError, load_group
+from voiceflow.data.manifest import Utterance
+from voiceflow.data.masking import draw_mask, generator_for
+from voiceflow.files import read_json, write_json
+from voiceflow.measures.durations import Masked, duration_row, networks_of
+from voiceflow.measures.scorer import Metric, Score, SetMetric, estimate, set_distance
+from voiceflow.text.normalise import words_of
+from voiceflow.voice import Voice
+
+Scores = Mapping[str, Mapping[str, Score]]
+"""scorer -> trial -> score, of one system"""
+
+
+def collect(
+    benchmark: Benchmark, protocol: BenchmarkConfig, trials: Sequence[Trial], judge: Judge
+) -> dict[str, Any]:
+    """Everything that is on disk, as results.json has it; see `report.write_report`."""
+    setup = read_json(benchmark.out / SETUP)
+    scorers = {asked.name: judge.scorer(asked.name) for asked in judge.scorers}
+    metrics = {
+        name: (scorer_name, metric)
+        for scorer_name, scorer in scorers.items()
+        for name, metric in scorer.metrics.items()
+    }
+    systems = [s for s in benchmark.systems(trials) if s in (*CALIBRATION, *benchmark.tested())]
+    told = {system: _scores(benchmark, judge, system, trials) for system in systems}
+    costs = {system: _costs(benchmark, system, trials) for system in systems}
+    rows = []
+    for task in dict.fromkeys(t.task for t in trials):
+        its = [t for t in trials if t.task == task]
+        if task == DURATIONS:
+            rows += _duration_rows(benchmark, its)
+            continue
+        for system in systems:
+            if row := _row(benchmark, system, task, its, metrics, told, costs[system]):
+                rows.append(row)
+        if len(benchmark.tested()) > 1:
+            rows.append(_pooled(benchmark, task, its, metrics, told))
+    return {
+        "voiceflow": setup["voiceflow"],
+        "date": datetime.now(UTC).date().isoformat(),
+        "voice": {k: v for k, v in setup.items() if k not in ("protocol", "sha256")},
+        "protocol": {
+            "name": protocol.name, "settings": asdict(protocol), "seed": benchmark.seed,
+            "trials": len(trials), "speakers": len({t.speaker for t in trials}),
+            "sha256": setup["sha256"], "limit": setup["limit"], **setup.get("corpus", {}),
+        },
+        "machine": machine(),
+        "scorers": {name: scorer.settings() for name, scorer in scorers.items()},
+        "metrics": {
+            name: {
+                "scorer": scorer, "better": metric.better, "unit": metric.unit,
+                "columns": list(metric.columns) if isinstance(metric, Metric) else None,
+            }
+            for name, (scorer, metric) in metrics.items()
+        },
+        "rows": rows,
+        "reported": reported({t.task for t in trials}),
+        "trials": [_trial(benchmark, t, systems, told, costs) for t in trials],
+    }  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """Where it was run."""
+    return {
+        "device": "cpu", "cpu": _processor(), "threads": torch.get_num_threads(),
+        "dtype": "float32", "torch": str(torch.__version__), "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        return next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _scores(
+    benchmark: Benchmark, judge: Judge, system: str, trials: Sequence[Trial]
+) -> dict[str, dict[str, Score]]:
+    found: dict[str, dict[str, Score]] = {}
+    for asked in judge.scorers:
+        mine = found.setdefault(asked.name, {})
+        for number, _ in parts(trials):
+            path = benchmark.scores(asked.name, system, number)
+            if path.exists():
+                mine.update(read_json(path))
+    return found
+
+
+def _costs(benchmark: Benchmark, system: str, trials: Sequence[Trial]) -> dict[str, Any]:
+    paths = {t.id: benchmark.sound(system, t).with_suffix(".json") for t in trials}
+    return {id: read_json(path) for id, path in paths.items() if path.exists()}
+
+
+def _row(
+    benchmark: Benchmark,
+    system: str,
+    task: str,
+    trials: Sequence[Trial],
+    metrics: Mapping[str, tuple[str, Metric | SetMetric]],
+    told: Mapping[str, Scores],
+    costs: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    made = [costs[t.id] for t in trials if t.id in costs and "failed" not in costs[t.id]]
+    if not made and not any(t.id in costs for t in trials):
+        return None
+    seconds = [c["seconds"] for c in made if "seconds" in c]
+    generated = [c["generated_seconds"] for c in made if "seconds" in c]
+    return {
+        "task": task,
+        "system": system,
+        "seed": benchmark.tested().get(system),
+        "trials": len(made),
+        "failed": sum("failed" in costs.get(t.id, {}) for t in trials),
+        "nfe": _mean([c["nfe"] for c in made if "nfe" in c]),
+        "network_passes": _mean([c["network_passes"] for c in made if "nfe" in c]),
+        "rtf": sum(seconds) / sum(generated) if seconds and sum(generated) > 0 else None,
+        "figures": _figures(trials, metrics, told[system], told.get("original")),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _figures(
+    trials: Sequence[Trial],
+    metrics: Mapping[str, tuple[str, Metric | SetMetric]],
+    scores: Scores,
+    original: Scores | None,
+) -> dict[str, Any]:
+    figures = {}
+    for name, (scorer, metric) in metrics.items():
+        mine = scores.get(scorer, {})
+        its = [t for t in trials if t.id in mine]
+        if isinstance(metric, Metric):
+            found = estimate(metric, [mine[t.id] for t in its], [t.speaker for t in its])
+        elif original is not None:
+            theirs = original.get(scorer, {})
+            found = set_distance(
+                metric, [mine[t.id] for t in its],
+                [theirs[t.id] for t in trials if t.id in theirs],
+            )  # fmt: skip
+        else:
+            found = None
+        if found is not None:
+            figures[name] = {**asdict(found), "unit": metric.unit, "better": metric.better}
+    return figures
+
+
+def _pooled(
+    benchmark: Benchmark,
+    task: str,
+    trials: Sequence[Trial],
+    metrics: Mapping[str, tuple[str, Metric | SetMetric]],
+    told: Mapping[str, Scores],
+) -> dict[str, Any]:
+    """All seeds of the voice together: each trial as often as there are seeds."""
+    figures = {}
+    for name, (scorer, metric) in metrics.items():
+        if not isinstance(metric, Metric):
+            continue
+        pairs = [
+            (told[system][scorer][t.id], t.speaker)
+            for system in benchmark.tested()
+            for t in trials
+            if t.id in told[system].get(scorer, {})
+        ]
+        if pairs and (found := estimate(metric, *map(list, zip(*pairs, strict=True)))):
+            figures[name] = {**asdict(found), "unit": metric.unit, "better": metric.better}
+    return {
+        "task": task, "system": f"{benchmark.name}, {benchmark.seeds} seeds", "seed": None,
+        "trials": len(trials) * benchmark.seeds, "failed": 0, "nfe": None, "network_passes": None,
+        "rtf": None, "figures": figures,
+    }  # fmt: skip
+
+
+def _trial(
+    benchmark: Benchmark,
+    trial: Trial,
+    systems: Sequence[str],
+    told: Mapping[str, Scores],
+    costs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    sounds = {
+        system: str(path.relative_to(benchmark.out))
+        for system in (PROMPT, *systems)
+        if (path := benchmark.sound(system, trial)).exists()
+    }
+    scores = {
+        system: {
+            key: value
+            for scorer in told[system].values()
+            for key, value in scorer.get(trial.id, {}).items()
+            if not isinstance(value, list)
+        }
+        for system in systems
+    }
+    failed = {s: c[trial.id]["failed"] for s, c in costs.items() if "failed" in c.get(trial.id, {})}
+    return {
+        "id": trial.id, "task": trial.task, "speaker": trial.speaker, "text": trial.text,
+        "sounds": sounds, "scores": scores, "failed": failed,
+    }  # fmt: skip
+
+
+def _duration_rows(benchmark: Benchmark, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Masked phones of the utterances, by the voice's aligner and its duration networks."""
+    from voiceflow.benchmark.run import _utterances, _voice
+
+    voice = _voice(benchmark.voice)
+    corpus = Corpus(_utterances(benchmark.out))
+    masked = [m for t in trials if (m := _masked(voice, corpus, t, benchmark.seed)) is not None]
+    if not masked:
+        raise UserError("none of the utterances could be aligned")
+    rows = []
+    for way, predict in networks_of(voice.folder, benchmark.seed).items():
+        row = duration_row(way, predict(masked), masked)
+        figures: dict[str, Any] = {
+            "MS-MAE (frames)": {"value": row.ms_mae, "low": row.low, "high": row.high},
+            "correlation": {"value": row.correlation, "low": None, "high": None},
+            "FDD": {"value": row.fdd, "low": None, "high": None},
+            "FDD without pauses": {"value": row.fdd_spoken, "low": None, "high": None},
+        }
+        rows.append({
+            "task": DURATIONS, "system": f"{benchmark.name}, {way}", "seed": benchmark.seed,
+            "trials": len(masked), "failed": len(trials) - len(masked), "nfe": None,
+            "network_passes": None, "rtf": None,
+            "figures": {
+                name: {**figure, "count": len(masked), "unit": "",
+                       "better": "higher" if name == "correlation" else "lower"}
+                for name, figure in figures.items() if figure["value"] is not None
+            },
+        })  # fmt: skip
+    return rows
+
+
+def _masked(voice: Voice, corpus: Corpus, trial: Trial, seed: int) -> Masked | None:
+    utterance: Utterance = corpus.utterances[trial.utterance]
+    wave = load_mono(utterance.audio, SAMPLE_RATE)
+    try:
+        alignment = voice.aligner.align(wave, words_of(utterance.text), utterance.id)
+    except AlignmentError:
+        return None
+    n_frames = voice.features.n_frames(round(len(wave) * voice.features.sample_rate / SAMPLE_RATE))
+    framed = to_frames(alignment, n_frames, voice.features.hop_seconds)
+    task = load_group(TaskConfig, "task", "duration", ["p_unconditional=0"])
+    generator = generator_for("durations", seed, trial.utterance)
+    mask = draw_mask(torch.ones(len(framed.durations)), task, generator).mask.numpy()
+    durations = np.asarray(framed.durations, dtype=np.int64)
+    return Masked(trial.utterance, trial.speaker, tuple(framed.phones), durations, mask)
+
+
+def write_results(benchmark: Benchmark, results: dict[str, Any]) -> None:
+    """results.json, results.md and report.html, in the benchmark's folder."""
+    from voiceflow.benchmark.report import markdown_table, write_report
+    from voiceflow.files import replacing
+
+    write_json(benchmark.out / "results.json", results)
+    with replacing(benchmark.out / "results.md") as temporary:
+        temporary.write_text(markdown_table(results), "utf-8")
+    write_report(results, benchmark.out, benchmark.out / "report.html")
+
+
+def without_times(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results but for what another run of the same gives otherwise: the date and the seconds."""
+    rows = [{k: v for k, v in row.items() if k != "rtf"} for row in results["rows"]]
+    return {**{k: v for k, v in results.items() if k not in ("date", "machine")}, "rows": rows}
+
+

@@ -1,0 +1,207 @@
+"""Systems under test: each makes the sound of a trial; two are there to calibrate the scorers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from voiceflow.alignment.types import SAMPLE_RATE
+from voiceflow.audio.io import Recording, read, resample
+from voiceflow.benchmark.protocols import CONTINUATION, INFILL, SPEED, Trial
+from voiceflow.config import SampleConfig, UserError
+from voiceflow.data.manifest import Utterance
+from voiceflow.generation.spans import Span
+from voiceflow.measures.infill import silenced
+from voiceflow.vocoders.griffin_lim import GriffinLim
+from voiceflow.voice import Generated, Voice
+
+ORIGINAL, RESYNTHESIS, GRIFFIN_LIM, PROMPT = "original", "resynthesis", "griffin-lim", "prompt"
+CALIBRATION = (ORIGINAL, RESYNTHESIS, GRIFFIN_LIM)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A trial's sound: wave (n,) float32 mono at 16 kHz; generated: first and last sample of what
+    was generated; cost: what is told of the making (seconds, nfe, network_passes), as JSON.
+    """
+
+    wave: np.ndarray
+    generated: tuple[int, int]
+    cost: Mapping[str, Any]
+
+
+class System(Protocol):
+    """Makes sounds. `make` raises UserError where it cannot."""
+
+    def make(self, trial: Trial) -> Made:
+        """The sound of a trial."""
+
+
+class Corpus:
+    """The recordings of a subset, by utterance."""
+
+    def __init__(self, utterances: Mapping[str, Utterance]) -> None:
+        self.utterances = utterances
+
+    def recording(self, id: str) -> Recording:
+        """An utterance's sound. UserError for one that is not there."""
+        if id not in self.utterances:
+            raise UserError(f"{id} is not in the subset")
+        return read(Path(self.utterances[id].audio))
+
+    def wave(self, id: str, rate: int = SAMPLE_RATE) -> np.ndarray:
+        """(n,) float32 mono."""
+        recording = self.recording(id)
+        return resample(recording.mono(), recording.sample_rate, rate)
+
+    def prompt(self, trial: Trial) -> np.ndarray | None:
+        """(n,) float32 mono at 16 kHz: the sound whose voice is to be taken."""
+        if not trial.prompt:
+            return None
+        first, last = (round(s * SAMPLE_RATE) for s in (trial.prompt_start, trial.prompt_end))
+        return self.wave(trial.prompt)[first:last]
+
+
+def stretch(trial: Trial, n: int) -> tuple[int, int]:
+    """Which samples of n are a trial's own, of a system that does not say."""
+    first, last = {
+        CONTINUATION: (trial.prompt_end, n / SAMPLE_RATE),
+        INFILL: (trial.span_start, trial.span_end),
+    }.get(trial.task, (0.0, n / SAMPLE_RATE))
+    return min(round(first * SAMPLE_RATE), n), min(round(last * SAMPLE_RATE), n)
+
+
+@dataclass(frozen=True)
+class Originals:
+    """What the speaker said."""
+
+    corpus: Corpus
+
+    def make(self, trial: Trial) -> Made:
+        """The recording itself."""
+        wave = self.corpus.wave(trial.utterance)
+        return Made(wave, stretch(trial, len(wave)), {})
+
+
+class Resynthesis:
+    """What the speaker said, through a voice's own features and a vocoder."""
+
+    def __init__(self, corpus: Corpus, voice: Voice, vocoder: GriffinLim | None = None) -> None:
+        self.corpus, self.voice = corpus, voice
+        self.vocoder = vocoder or voice.vocoder
+
+    def of(self, wave: np.ndarray) -> np.ndarray:
+        """(n,) float32 at 16 kHz to the same length."""
+        rate = self.voice.features.sample_rate
+        mel = self.voice.log_mel(torch.from_numpy(resample(wave, SAMPLE_RATE, rate)))
+        made = resample(self.vocoder(mel).numpy(), rate, SAMPLE_RATE)
+        return np.pad(made, (0, max(len(wave) - len(made), 0)))[: len(wave)]
+
+    def make(self, trial: Trial) -> Made:
+        """All of the recording but, of an infill, what lies outside its span."""
+        original = self.corpus.wave(trial.utterance)
+        wave, (first, last) = self.of(original), stretch(trial, len(original))
+        if trial.task == INFILL:
+            wave[:first], wave[last:] = original[:first], original[last:]
+        return Made(wave, (first, last), {})
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts themselves, or through a voice's features and vocoder."""
+
+    corpus: Corpus
+    through: Resynthesis | None = None
+
+    def make(self, trial: Trial) -> Made:
+        """The sound whose voice is to be taken."""
+        wave = self.corpus.prompt(trial)
+        if wave is None:
+            raise UserError(f"{trial.id} has no prompt")
+        if self.through is not None:
+            wave = self.through.of(wave)
+        return Made(wave, (0, len(wave)), {})
+
+
+@dataclass(frozen=True)
+class VoiceSystem:
+    """A voice of ours, asked as its users ask; settings: its preset, or what is tried instead."""
+
+    corpus: Corpus
+    voice: Voice
+    settings: SampleConfig
+    seed: int
+
+    def make(self, trial: Trial) -> Made:
+        """Speak, continue or fill."""
+        begun = time.perf_counter()
+        asked = {"seed": self.seed, "steps": self.settings.steps, "solver": self.settings.solver,
+                 "guidance": self.settings.guidance}  # fmt: skip
+        made = self._generate(trial, asked)
+        seconds = time.perf_counter() - begun
+        rate, hop = self.voice.features.sample_rate, self.voice.features.hop
+        wave = resample(made.recording.mono(), made.recording.sample_rate, SAMPLE_RATE)
+        generated = (0, len(wave))
+        if made.layout is not None:
+            scale = SAMPLE_RATE / rate
+            (first, last), = made.plan.gaps
+            generated = (round(max(first * hop - hop // 2, 0) * scale),
+                         min(round((last * hop - hop // 2) * scale), len(wave)))  # fmt: skip
+            if trial.task == CONTINUATION:
+                generated = generated[0], len(wave)
+        frames = sum(last - first for first, last in made.plan.gaps)
+        new_seconds = frames * self.voice.features.hop_seconds
+        return Made(wave, generated, {
+            "seconds": seconds, "generated_seconds": new_seconds, "nfe": made.nfe,
+            "network_passes": made.network_passes,
+        })  # fmt: skip
+
+    def _generate(self, trial: Trial, asked: dict[str, Any]) -> Generated:
+        if trial.task == INFILL:
+            gap = silenced(self.corpus.recording(trial.utterance), trial.span_start, trial.span_end)
+            span = Span(trial.span_start, trial.span_end, trial.words)
+            return self.voice.infill(gap, trial.text, [span], **asked)
+        if trial.task == CONTINUATION:
+            # The recording's end is cut away: its length shall tell nothing.
+            recording = self.corpus.recording(trial.utterance)
+            span = Span(trial.prompt_end, recording.seconds)
+            return self.voice.infill(recording, trial.text, [span], keep_length=False, **asked)
+        if trial.task == SPEED or not trial.prompt:
+            return self.voice.speak(trial.text, **asked)
+        return self.voice.speak(
+            trial.text, prompt=self.corpus.recording(trial.prompt), prompt_text=trial.prompt_text,
+            prompt_span=(trial.prompt_start, trial.prompt_end), **asked,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A foreign system's sounds: DIR/<trial>.wav (or .flac)."""
+
+    path: Path
+
+    def make(self, trial: Trial) -> Made:
+        """Read the sound, at any rate and of any number of channels."""
+        recording = read(self.file(trial))
+        wave = resample(recording.mono(), recording.sample_rate, SAMPLE_RATE)
+        return Made(wave, stretch(trial, len(wave)), {})
+
+    def file(self, trial: Trial) -> Path:
+        """Where a trial's sound is; UserError where it is not."""
+        for ending in (".wav", ".flac"):
+            if (path := self.path / f"{trial.id}{ending}").is_file():
+                return path
+        raise UserError(f"{self.path} has no {trial.id}.wav")
+
+    def missing(self, trials: list[Trial]) -> list[str]:
+        """Ids of trials that have no sound."""
+        def there(trial: Trial) -> bool:
+            return any((self.path / f"{trial.id}{e}").is_file() for e in (".wav", ".flac"))
+
+        return [trial.id for trial in trials if not there(trial)]
