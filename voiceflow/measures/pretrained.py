@@ -36,7 +36,7 @@ from voiceflow.measures.pretrained_words import (
 __all__ = ["HubertWords", "UniSpeechSpeaker", "WavLMSpeaker", "Wav2Vec2Vectors", "WhisperWords"]
 
 CONVERT = (
-    "python -c \"import torch; from safetensors.torch import save_file as s; s({k: v.clone() for k, "
+    'python -c "import torch; from safetensors.torch import save_file as s; s({k: v.clone() for k, '
     "v in torch.load('wavlm_large_finetune.pth', map_location='cpu', weights_only=True)['model']"
     ".items()}, 'wavlm_large_finetune.safetensors')\""
 )

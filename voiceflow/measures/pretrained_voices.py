@@ -183,7 +183,8 @@ class Wav2Vec2Vectors(Vectors):
 def _cosine(a: np.ndarray | None, b: np.ndarray | None) -> float | None:
     if a is None or b is None:
         return None
-    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
+    a, b = a.astype(float), b.astype(float)
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def _distance(made: np.ndarray, original: np.ndarray) -> float:

@@ -91,14 +91,12 @@ def load(source: Source, kind: str, device: str, unused: Sequence[str] = UNUSED)
             f"model '{source.name}' ({source.folder}) holds no model.safetensors"
             + (f" but {', '.join(pickles)}" if pickles else "")
             + ": pickled weights are not opened. Name a revision that has safetensors (NAME@"
-            "REVISION), or, where you trust the pickle, convert it once: python -c \"from "
+            'REVISION), or, where you trust the pickle, convert it once: python -c "from '
             f"transformers import {kind} as M; M.from_pretrained('{source.name}', use_safetensors="
             "False).save_pretrained('FOLDER')\", copy the model's other .json and .txt files "
             "there, and give FOLDER"
         )
-    network, told = read(
-        source, kind, use_safetensors=True, local_files_only=True, output_loading_info=True
-    )
+    network, told = read(source, kind, use_safetensors=True, output_loading_info=True)
     missing = sorted(k for k in told["missing_keys"] if not any(part in k for part in unused))
     if missing:
         raise UserError(
@@ -113,7 +111,7 @@ def read(source: Source, kind: str, **options: Any) -> Any:
     """What `transformers`' class `kind` makes of the files; UserError where it cannot."""
     made_by = getattr(library(), kind)
     try:
-        return made_by.from_pretrained(str(source.folder), **options)
+        return made_by.from_pretrained(str(source.folder), local_files_only=True, **options)
     # A missing file is an OSError or a TypeError, a cut one SafetensorError or ValueError, ...
     except Exception as error:
         raise UserError(
@@ -176,7 +174,8 @@ def shortest(config: Any, count: int = 1) -> int:
 class HubertWords:
     """A recogniser without a language model: HuBERT large (Hsu et al. 2021), CTC, the best path.
 
-    It was tuned on LibriSpeech's 960 h; Le et al. (2023) and many after them give this WER. Texts are compared in capitals, what is neither letter, figure nor apostrophe for a space.
+    It was tuned on LibriSpeech's 960 h; Le et al. (2023) and many after them give this WER.
+    Texts are compared in capitals, what is neither letter, figure nor apostrophe for a space.
     """
 
     kind = "HubertForCTC"
@@ -313,11 +312,11 @@ class WhisperWords:
         return score
 
     def _hear(self, waves: Sequence[np.ndarray]) -> list[str]:
-        features = self._extractor(
-            list(waves), sampling_rate=SAMPLE_RATE, return_tensors="pt"
-        ).input_features.to(self._device)
+        inputs = self._extractor(
+            list(waves), sampling_rate=SAMPLE_RATE, return_attention_mask=True, return_tensors="pt"
+        ).to(self._device)
         with torch.inference_mode():
-            symbols = self._network.generate(features, do_sample=False, num_beams=1, **self._told)
+            symbols = self._network.generate(**inputs, do_sample=False, num_beams=1, **self._told)
         found = self._tokenizer.batch_decode(symbols.cpu(), skip_special_tokens=True)
         return [text.strip() for text in found]
 
