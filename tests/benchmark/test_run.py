@@ -259,7 +259,10 @@ def result(
     random = np.random.default_rng(0)
     trials = [
         {"id": f"t{i}", "task": "cross-sentence", "speaker": str(i % 10), "text": "",
-         "sounds": {}, "scores": {name: {"word_errors": float(e) + shift, "words": 10.0}}}
+         "sounds": {}, "scores": {name: {
+             "other": {"word_errors": 1.0, "words": 1.0},
+             "pocketsphinx": {"word_errors": float(e) + shift, "words": 10.0},
+         }}}
         for i, e in enumerate(random.integers(0, 5, n))
     ]  # fmt: skip
     return {

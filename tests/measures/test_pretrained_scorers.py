@@ -16,17 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from voiceflow.config import UserError
-from voiceflow.measures.pretrained import (
-    HubertWords,
-    UniSpeechSpeaker,
-    Wav2Vec2Vectors,
-    WavLMEcapa,
-    WavLMSpeaker,
-    WhisperWords,
-    name_in_file,
-)
-from voiceflow.measures.pretrained_words import batches, frames, in_capitals, shortest
+from voiceflow.measures.hub import batches, frames, shortest
+from voiceflow.measures.pretrained_voices import Wav2Vec2Vectors, WavLMSpeaker
+from voiceflow.measures.pretrained_words import HubertWords, WhisperWords, in_capitals
 from voiceflow.measures.scorer import Metric, Scorer, SetMetric, Sound
+from voiceflow.measures.unispeech import UniSpeechSpeaker, WavLMEcapa, name_in_file
 
 transformers = pytest.importorskip("transformers")
 hub = pytest.importorskip("huggingface_hub")

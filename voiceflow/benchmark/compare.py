@@ -68,12 +68,12 @@ def differences(a: Results, b: Results) -> list[dict[str, Any]]:
         for name, told in a["metrics"].items():
             if told["columns"] is None or name not in b["metrics"]:
                 continue
-            columns = told["columns"]
+            columns, scorer = told["columns"], told["scorer"]
             made = [
                 (x + y, one["speaker"])
                 for one, other in pairs
-                if (x := _numbers(one, tested(a), columns)) is not None
-                and (y := _numbers(other, tested(b), columns)) is not None
+                if (x := _numbers(one, tested(a), scorer, columns)) is not None
+                and (y := _numbers(other, tested(b), scorer, columns)) is not None
             ]
             if made:
                 rows.append(_row(task, name, told, made))
@@ -82,13 +82,17 @@ def differences(a: Results, b: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def _numbers(trial: Results, systems: list[str], columns: list[str]) -> list[float] | None:
+def _numbers(
+    trial: Results, systems: list[str], scorer: str, columns: list[str]
+) -> list[float] | None:
     """Each column's mean over the seeds that have all of them."""
     found = [
         [scores[c] for c in columns]
         for system in systems
         if all(
-            isinstance((scores := trial["scores"].get(system, {})).get(c), int | float)
+            isinstance(
+                (scores := trial["scores"].get(system, {}).get(scorer, {})).get(c), int | float
+            )
             for c in columns
         )
     ]

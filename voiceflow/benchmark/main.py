@@ -51,7 +51,7 @@ def run(
     Returns what stands in each results.json; of a process that does not lead, nothing. Raises
     UserError, before anything is generated, for whatever can be known by then.
     """
-    from voiceflow.benchmark.report import markdown_table
+    from voiceflow.benchmark.tables import markdown_table
 
     asked = parse_scorers(scorers)
     settings = Voice.load(voice).settings(steps, guidance, solver)
@@ -113,7 +113,7 @@ def run_sweep(
     Each is a benchmark of its own under `out`, and goes on where it stopped; the result of the
     whole is that of the first with all points beside it.
     """
-    from voiceflow.benchmark.report import markdown_table
+    from voiceflow.benchmark.tables import markdown_table
 
     config = load_group(BenchmarkConfig, "benchmark", protocol)
     if not set(config.tasks) <= set(TASKS) - {DURATIONS, SPEED, LISTED}:

@@ -212,10 +212,9 @@ def _trial(
     }
     scores = {
         system: {
-            key: value
-            for scorer in told[system].values()
-            for key, value in scorer.get(trial.id, {}).items()
-            if not isinstance(value, list)
+            scorer: {k: v for k, v in its[trial.id].items() if not isinstance(v, list)}
+            for scorer, its in told[system].items()
+            if trial.id in its
         }
         for system in systems
     }
@@ -275,7 +274,8 @@ def _masked(voice: Voice, corpus: Corpus, trial: Trial, seed: int) -> Masked | N
 
 def write_results(benchmark: Benchmark, results: dict[str, Any]) -> None:
     """results.json, results.md and report.html, in the benchmark's folder."""
-    from voiceflow.benchmark.report import markdown_table, write_report
+    from voiceflow.benchmark.report import write_report
+    from voiceflow.benchmark.tables import markdown_table
     from voiceflow.files import replacing
 
     write_json(benchmark.out / "results.json", results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 from voiceflow.config import UserError
 from voiceflow.measures.scorer import Scorer
@@ -131,11 +132,9 @@ def _fsd_log_mel(model: str, setting: Setting) -> Scorer:
     return LogMelVectors()
 
 
-def _pretrained(name: str) -> Callable[[str, Setting], Scorer]:
+def _pretrained(module: str, name: str) -> Callable[[str, Setting], Scorer]:
     def make(model: str, setting: Setting) -> Scorer:
-        from voiceflow.measures import pretrained
-
-        kind = getattr(pretrained, name)
+        kind = getattr(import_module(f"voiceflow.measures.{module}"), name)
         scorer: Scorer = kind(**({"model": model} if model else {}), device=setting.device)
         return scorer
 
@@ -153,9 +152,9 @@ MAKERS: dict[str, Callable[[str, Setting], Scorer]] = {
     "pitch": _pitch,
     "fsd-resemblyzer": _fsd_resemblyzer,
     "fsd-log-mel": _fsd_log_mel,
-    "hubert": _pretrained("HubertWords"),
-    "whisper": _pretrained("WhisperWords"),
-    "wavlm": _pretrained("WavLMSpeaker"),
-    "unispeech": _pretrained("UniSpeechSpeaker"),
-    "fsd-wav2vec2": _pretrained("Wav2Vec2Vectors"),
+    "hubert": _pretrained("pretrained_words", "HubertWords"),
+    "whisper": _pretrained("pretrained_words", "WhisperWords"),
+    "wavlm": _pretrained("pretrained_voices", "WavLMSpeaker"),
+    "unispeech": _pretrained("unispeech", "UniSpeechSpeaker"),
+    "fsd-wav2vec2": _pretrained("pretrained_voices", "Wav2Vec2Vectors"),
 }

@@ -1,7 +1,7 @@
 """Voices by networks whose weights are downloaded: SIM-o, SIM-r and the FSD of papers.
 
 Sounds are heard one by one, or with those of the same length: padding would change the statistics
-over time that all of these networks take. For where the weights come from see `pretrained_words`.
+over time that all of these networks take. For where the weights come from see `hub`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.config import UserError
-from voiceflow.measures.pretrained_words import (
+from voiceflow.measures.hub import (
     BATCH_SECONDS,
     UNUSED,
     batches,

@@ -1,17 +1,10 @@
-"""Recognisers whose weights are downloaded, by `transformers`: HuBERT's and Whisper's WER.
-
-Weights are safetensors, in a folder or on the Hugging Face Hub; pickles are not opened, since they
-can run code. A name may hold a revision: `facebook/hubert-large-ls960-ft@refs/pr/1`.
-"""
+"""Recognisers whose weights are downloaded, by `transformers`: HuBERT's and Whisper's WER."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from importlib import import_module, metadata
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -21,154 +14,18 @@ from torch import Tensor
 from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.config import UserError
 from voiceflow.measures.heard import NORMALISER, word_metrics, word_score
+from voiceflow.measures.hub import (
+    BATCH_SECONDS,
+    batches,
+    describe,
+    find,
+    frames,
+    load,
+    read,
+    shortest,
+)
 from voiceflow.measures.scorer import Metric, Score, SetMetric, Sound
-from voiceflow.measures.speaker import INSTALL
-from voiceflow.measures.subject import fingerprint
 from voiceflow.measures.words import edits
-
-BATCH_SECONDS = 60.0
-# Not model*.safetensors: Whisper's repository holds a second copy, model.fp32-*.
-FILES = ("*.json", "*.txt", "model.safetensors", "model-*.safetensors")
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# Trained with, never used by a network that only hears.
-UNUSED = ("masked_spec_embed",)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model's files. name: as it was asked for; commit: of the Hub, None for a folder."""
-
-    name: str
-    folder: Path
-    commit: str | None
-
-    @cached_property
-    def fingerprint(self) -> str | None:
-        """Of a folder's files; the Hub's have a commit."""
-        return None if self.commit else fingerprint(self.folder)
-
-
-def library(name: str = "transformers") -> Any:
-    """An optional library, or UserError with the install line."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UserError(f"pretrained scorers need {name}: {INSTALL}") from error
-
-
-def find(model: str, files: Sequence[str] = FILES) -> Source:
-    """A model in a folder, or from the Hub's cache or the Hub; UserError where it is in neither."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return Source(model, folder, None)
-    name, _, revision = model.partition("@")
-    try:
-        snapshot = library("huggingface_hub").snapshot_download(
-            name, revision=revision or None, allow_patterns=list(files)
-        )
-    # No network, no such model, a name that cannot be one: the client's versions differ in what
-    # they raise, and most of it has no base in common.
-    except Exception as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"model '{model}' is no folder here, and the Hugging Face Hub did not give it "
-            f"({_line(error)}): check the name and the network; without one, run `hf download "
-            f"{name} --local-dir FOLDER` elsewhere and give that folder"
-        ) from error
-    return Source(model, Path(snapshot), Path(snapshot).name)
-
-
-def load(source: Source, kind: str, device: str, unused: Sequence[str] = UNUSED) -> Any:
-    """The network of class `kind`, in float32, for hearing only.
-
-    unused: parts of weights' names that may be absent. UserError where the files are not all there,
-    are pickles, or are of another network.
-    """
-    if not any(source.folder.glob("model*.safetensors*")):
-        pickles = sorted(path.name for p in PICKLES for path in source.folder.glob(p))
-        raise UserError(
-            f"model '{source.name}' ({source.folder}) holds no model.safetensors"
-            + (f" but {', '.join(pickles)}" if pickles else "")
-            + ": pickled weights are not opened. Name a revision that has safetensors (NAME@"
-            'REVISION), or, where you trust the pickle, convert it once: python -c "from '
-            f"transformers import {kind} as M; M.from_pretrained('{source.name}', use_safetensors="
-            "False).save_pretrained('FOLDER')\", copy the model's other .json and .txt files "
-            "there, and give FOLDER"
-        )
-    network, told = read(source, kind, use_safetensors=True, output_loading_info=True)
-    missing = sorted(k for k in told["missing_keys"] if not any(part in k for part in unused))
-    if missing:
-        raise UserError(
-            f"model '{source.name}' ({source.folder}): its weights lack {len(missing)} that "
-            f"{kind} has: {', '.join(missing[:5])}, ...: it is another network, or the download "
-            "is not whole; get it again"
-        )
-    return network.float().to(device).eval().requires_grad_(False)
-
-
-def read(source: Source, kind: str, **options: Any) -> Any:
-    """What `transformers`' class `kind` makes of the files; UserError where it cannot."""
-    made_by = getattr(library(), kind)
-    try:
-        return made_by.from_pretrained(str(source.folder), local_files_only=True, **options)
-    # A missing file is an OSError or a TypeError, a cut one SafetensorError or ValueError, ...
-    except Exception as error:
-        raise UserError(
-            f"model '{source.name}' ({source.folder}) cannot be read as {kind} ({_line(error)}): "
-            f"expected all of the model's {', '.join(FILES[:3])} files; get it again, or check "
-            "that it is such a model"
-        ) from error
-
-
-def describe(
-    name: str, source: Source, kind: str, digest: str | None = None, **more: Any
-) -> dict[str, Any]:
-    """A scorer's settings; digest: of its weights, if they are not the source's."""
-    return {
-        "scorer": name,
-        "model": source.name,
-        "commit": source.commit,
-        "fingerprint": digest or source.fingerprint,
-        "network": kind,
-        "transformers": metadata.version("transformers"),
-        "dtype": "float32",
-        **more,
-    }
-
-
-def batches(lengths: Sequence[int], most: float, *, padded: bool) -> Iterator[list[int]]:
-    """Places of sounds that are heard together, the longest first.
-
-    lengths: samples; most: samples of a batch, with its padding, if it is of more than one sound;
-    padded: whether sounds of unlike lengths may stand in one.
-    """
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch:
-            longest = lengths[batch[0]]
-            unlike = not padded and lengths[i] != longest
-            if unlike or (len(batch) + 1) * longest > most:
-                yield batch
-                batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
-def frames(config: Any, samples: int) -> int:
-    """How many frames the convolutions of a wav2vec 2.0 kind of network make; maybe none."""
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        samples = max((samples - kernel) // stride + 1, 0)
-    return samples
-
-
-def shortest(config: Any, count: int = 1) -> int:
-    """The fewest samples that make `count` frames: its receptive field, for one."""
-    pairs = list(zip(config.conv_kernel, config.conv_stride, strict=True))
-    for kernel, stride in reversed(pairs):
-        count = (count - 1) * stride + kernel
-    return count
 
 
 class HubertWords:
@@ -324,8 +181,3 @@ class WhisperWords:
 def in_capitals(text: str) -> str:
     """Words in capitals, one space between: `It's “well-known”` is IT'S WELL KNOWN."""
     return " ".join(re.sub(r"[^\w']|_", " ", text.replace("’", "'").upper()).split())
-
-
-def _line(error: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

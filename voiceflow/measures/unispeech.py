@@ -1,13 +1,4 @@
-"""Scorers whose weights are downloaded: those that papers give figures of, by `transformers`.
-
-    HubertWords         facebook/hubert-large-ls960-ft    WER of Voicebox (Le et al. 2023)
-    WhisperWords        openai/whisper-large-v3           WER of papers after it
-    WavLMSpeaker        microsoft/wavlm-base-plus-sv      likeness, by weights that are at hand
-    UniSpeechSpeaker    wavlm_large_finetune, converted   SIM-o and SIM-r of the papers
-    Wav2Vec2Vectors     facebook/wav2vec2-base            FSD of Voicebox
-
-The fourth is here, with its network; the others are in `pretrained_words`, `pretrained_voices`.
-"""
+"""The papers' likeness: WavLM large with an ECAPA-TDNN head, as UniSpeech has it."""
 
 from __future__ import annotations
 
@@ -21,19 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voiceflow.config import UserError
-from voiceflow.measures.pretrained_voices import SpeakerScorer, Wav2Vec2Vectors, WavLMSpeaker
-from voiceflow.measures.pretrained_words import (
-    BATCH_SECONDS,
-    HubertWords,
-    WhisperWords,
-    describe,
-    find,
-    library,
-    read,
-    shortest,
-)
-
-__all__ = ["HubertWords", "UniSpeechSpeaker", "WavLMSpeaker", "Wav2Vec2Vectors", "WhisperWords"]
+from voiceflow.measures.hub import BATCH_SECONDS, describe, find, library, read, shortest
+from voiceflow.measures.pretrained_voices import SpeakerScorer
 
 CONVERT = (
     'python -c "import torch; from safetensors.torch import save_file as s; s({k: v.clone() for k, '
