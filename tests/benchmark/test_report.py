@@ -291,7 +291,7 @@ def test_sounds_that_are_not_there(results: dict, tmp_path: Path) -> None:
 def test_a_page_that_grows_too_large_has_fewer_examples(
     results: dict, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow.benchmark.report._MOST_BYTES", 1)
+    monkeypatch.setattr("voiceflow.benchmark.listening._MOST_BYTES", 1)
     write_report(results, folder, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text("utf-8")
     assert re.findall(r"<h4>([a-z ]+) <", text) == ["best", "worst"]

@@ -22,6 +22,7 @@ from voiceflow.benchmark.tables import (
     Cell,
     Results,
     Table,
+    axis,
     finite,
     points_of,
     setting_of,
