@@ -10,6 +10,7 @@ import yaml
 
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import (
+    BenchmarkConfig,
     RunConfig,
     ToyConfig,
     TrainConfig,
@@ -24,9 +25,10 @@ from voiceflow.config import (
 REPOSITORY = Path(__file__).resolve().parents[1]
 WHERE = ["data=x", "out=y"]
 FILES = sorted(conf_folder().glob("*/*.yaml"))
-OWN = {"features", "toy"}  # groups that no run is composed of
+OWN = {"features", "toy", "benchmark"}  # groups that no run is composed of
 OPTIONS = [(p.parent.name, p.stem) for p in FILES if p.parent.name not in OWN]
 TOYS = [p.stem for p in FILES if p.parent.name == "toy"]
+PROTOCOLS = [p.stem for p in FILES if p.parent.name == "benchmark"]
 FEATURES = [p.stem for p in FILES if p.parent.name == "features"]
 RECIPES = sorted((REPOSITORY / "recipes").glob("*/*.txt"))
 
@@ -45,7 +47,7 @@ def settings(path: Path) -> list[str]:
 
 
 def test_the_files_are_found() -> None:
-    groups = {"task", "model", "duration", "aligner", "train", "sample"}
+    groups = {"task", "model", "duration", "aligner", "vocoder", "train", "sample"}
     assert {group for group, _ in OPTIONS} == groups
     assert FEATURES
     assert TOYS
@@ -74,6 +76,13 @@ def test_the_values_of_a_toy_arrive(name: str) -> None:
         **as_dict(ToyConfig()),
         **values("toy", name),
     }
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_values_of_a_protocol_arrive(name: str) -> None:
+    found = as_dict(load_group(BenchmarkConfig, "benchmark", name))
+    assert values("benchmark", name).items() <= found.items()
+    assert found["name"] == name
 
 
 def test_a_toy_takes_overrides() -> None:

@@ -19,6 +19,7 @@ from voiceflow.config import (
     SampleConfig,
     UserError,
     VelocityConfig,
+    VocoderConfig,
     load_group,
 )
 from voiceflow.model_folder import (
@@ -34,6 +35,7 @@ from voiceflow.model_folder import (
     pack,
     save_network,
 )
+from voiceflow.models.vocoder import Vocoder
 from voiceflow.text.phones import PhoneTable
 
 PHONES = PhoneTable(["<none>", "SIL", "AA_S", "B_S"])
@@ -42,11 +44,13 @@ SAMPLE = SampleConfig(steps=3, guidance=0.25)
 VELOCITY = load_group(VelocityConfig, "model", "tiny")
 DURATION = load_group(DurationConfig, "duration", "tiny")
 ALIGNER = load_group(AlignerConfig, "aligner", "tiny")
-CONFIGS: dict[str, VelocityConfig | DurationConfig | AlignerConfig] = {
+VOCODER = load_group(VocoderConfig, "vocoder", "tiny")
+CONFIGS: dict[str, VelocityConfig | DurationConfig | AlignerConfig | VocoderConfig] = {
     "velocity": VELOCITY,
     "duration": DURATION,
     "duration_flow": DURATION,
     "aligner": ALIGNER,
+    "vocoder": VOCODER,
 }
 
 
@@ -56,6 +60,8 @@ def network(name: str, seed: int = 0) -> nn.Module:
         return build_velocity(VELOCITY, PHONES, FEATURES)
     if name == "aligner":
         return build_aligner(ALIGNER, PHONES, FEATURES)
+    if name == "vocoder":
+        return Vocoder(VOCODER, FEATURES)
     if name == "duration_flow":
         return build_duration_flow(DURATION, PHONES)
     return build_duration(DURATION, PHONES)

@@ -82,6 +82,18 @@ class AlignerConfig:
 
 
 @dataclass
+class VocoderConfig:
+    """Size of the vocoder, and of the discriminators that it is trained with."""
+
+    width: int = 256
+    hidden: int = 768
+    layers: int = 6
+    kernel: int = 7
+    n_fft: int = 640  # of the spectrum that it makes; a multiple of the hop
+    discriminators: float = 0.0  # their width, 1 as published; 0: none, spectral losses alone
+
+
+@dataclass
 class TaskConfig:
     """What is trained, and how its spans and condition drops are drawn (per sample)."""
 
@@ -194,6 +206,7 @@ class RunConfig:
     model: VelocityConfig = field(default_factory=VelocityConfig)
     duration: DurationConfig = field(default_factory=DurationConfig)
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
+    vocoder: VocoderConfig = field(default_factory=VocoderConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
 

@@ -2,7 +2,7 @@
 
     config.yaml             networks' sizes, sampling preset, how each was trained
     velocity.safetensors    duration.safetensors    duration_flow.safetensors
-    aligner.safetensors
+    aligner.safetensors     vocoder.safetensors
     phones.json  features.json  README.md (model card)
 """
 
@@ -24,6 +24,7 @@ from voiceflow.config import (
     SampleConfig,
     UserError,
     VelocityConfig,
+    VocoderConfig,
     as_dict,
     to_schema,
 )
@@ -31,9 +32,10 @@ from voiceflow.files import replacing
 from voiceflow.models.aligner import PhoneRecogniser
 from voiceflow.models.duration import DurationFlowNetwork, DurationNetwork
 from voiceflow.models.velocity import VelocityNetwork
+from voiceflow.models.vocoder import Vocoder
 from voiceflow.text.phones import PhoneTable
 
-NETWORKS = ("velocity", "duration", "duration_flow", "aligner")
+NETWORKS = ("velocity", "duration", "duration_flow", "aligner", "vocoder")
 NEEDED_TO_SPEAK = ("velocity", "duration")
 
 
@@ -45,6 +47,7 @@ class FolderConfig:
     duration: DurationConfig | None = None
     duration_flow: DurationConfig | None = None
     aligner: AlignerConfig | None = None
+    vocoder: VocoderConfig | None = None
     sample: SampleConfig = field(default_factory=SampleConfig)
     training: dict[str, Any] = field(default_factory=dict)  # a network's name -> how it was made
 
@@ -131,6 +134,8 @@ class ModelFolder:
             network = build_duration_flow(self.config.duration_flow, self.phones)
         elif name == "aligner" and self.config.aligner:
             network = build_aligner(self.config.aligner, self.phones, self.features)
+        elif name == "vocoder" and self.config.vocoder:
+            network = Vocoder(self.config.vocoder, self.features)
         else:
             raise UserError(
                 f"{self.path} has no {name} network: train one with `voiceflow train task={name} "
@@ -170,7 +175,7 @@ def save_network(
     folder: Path,
     name: str,
     weights: dict[str, Tensor],
-    config: VelocityConfig | DurationConfig | AlignerConfig,
+    config: VelocityConfig | DurationConfig | AlignerConfig | VocoderConfig,
     phones: PhoneTable,
     features: FeatureSpec,
     sample: SampleConfig,
@@ -206,27 +211,33 @@ def save_network(
         temporary.write_text(yaml.safe_dump(as_dict(folder_config), sort_keys=False), "utf-8")
 
 
-def pack(source: str | Path, target: Path, aligner: str | Path | None = None) -> list[Path]:
+def pack(
+    source: str | Path,
+    target: Path,
+    aligner: str | Path | None = None,
+    vocoder: str | Path | None = None,
+) -> list[Path]:
     """Copy a model folder with its weights in half precision, to be given away.
 
-    aligner: another model folder, of the same front end and phones, whose aligner the voice shall
-    carry; it then hears with the voice's mean and deviation. A README.md (model card) in `target`
-    stays. Returns the files written. Raises UserError when the source is not complete or not finite
-    in half precision, or the aligner does not fit.
+    aligner, vocoder: other model folders, of the same front end and phones, whose aligner and
+    vocoder the voice shall carry; they then hear with the voice's mean and deviation. A README.md
+    (model card) in `target` stays. Returns the files written. Raises UserError when the source is
+    not complete or not finite in half precision, or aligner or vocoder do not fit.
     """
     folder = ModelFolder.open(source)
     sources = {name: folder for name in NEEDED_TO_SPEAK}
     if folder.config.duration_flow is not None:
         sources["duration_flow"] = folder
-    if aligner is not None:
-        other = ModelFolder.open(aligner)
-        same = other.features.with_statistics(folder.features.mean, folder.features.std)
-        folder.features.require(same, str(folder.path), str(other.path))
-        if other.phones != folder.phones:
-            raise UserError(f"{other.path} has another phone table than {folder.path}")
-        sources["aligner"] = other
-    elif folder.config.aligner is not None:
-        sources["aligner"] = folder
+    for name, place in (("aligner", aligner), ("vocoder", vocoder)):
+        if place is not None:
+            other = ModelFolder.open(place)
+            same = other.features.with_statistics(folder.features.mean, folder.features.std)
+            folder.features.require(same, str(folder.path), str(other.path))
+            if other.phones != folder.phones and name != "vocoder":
+                raise UserError(f"{other.path} has another phone table than {folder.path}")
+            sources[name] = other
+        elif getattr(folder.config, name) is not None:
+            sources[name] = folder
     weights = {name: place.load(name).state_dict() for name, place in sources.items()}
     for name, tensors in weights.items():
         if any(not torch.isfinite(w.half()).all() for w in tensors.values()):

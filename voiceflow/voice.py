@@ -29,7 +29,7 @@ from voiceflow.generation.splice import Fill, cut, splice
 from voiceflow.model_folder import ModelFolder
 from voiceflow.text.normalise import words_of
 from voiceflow.text.phones import SILENCE, with_ghost_silences
-from voiceflow.vocoders.griffin_lim import GriffinLim
+from voiceflow.vocoders.choice import Vocodes, make_vocoder, named_vocoder
 
 EDGE_SILENCE_SECONDS = 0.1
 # Frames of real spectrogram on either side of a gap that the vocoder hears with it.
@@ -103,15 +103,21 @@ def _timed_before(layout: Layout, hop: float) -> list[tuple[str, float, float]]:
 class Voice:
     """A loaded model folder. `Voice.load("mini")` needs no network."""
 
-    def __init__(self, folder: ModelFolder) -> None:
+    def __init__(self, folder: ModelFolder, vocoder: Vocodes | None = None) -> None:
         self.folder = folder
+        self.vocoder = vocoder or make_vocoder(folder)
         self.features = folder.features
         self.log_mel = LogMel(folder.features)
 
     @classmethod
-    def load(cls, voice: str | Path) -> Voice:
-        """A bundled voice by name, or a model folder; UserError when it is not complete."""
-        loaded = cls(ModelFolder.open(voice))
+    def load(cls, voice: str | Path, vocoder: str | Path | None = None) -> Voice:
+        """A bundled voice by name, or a model folder; UserError when it is not complete.
+
+        vocoder: `griffin-lim`, or a model folder whose vocoder it shall have; its own, if it has
+        one, or Griffin-Lim where none is named.
+        """
+        folder = ModelFolder.open(voice)
+        loaded = cls(folder, None if vocoder is None else named_vocoder(vocoder, folder.features))
         _ = loaded.velocity
         return loaded
 
@@ -129,11 +135,6 @@ class Voice:
     def aligner(self) -> PocketsphinxAligner:
         """Finds the words of a transcript in a recording."""
         return PocketsphinxAligner()
-
-    @cached_property
-    def vocoder(self) -> GriffinLim:
-        """Log-mel to waveform."""
-        return GriffinLim(self.features)
 
     def infill(
         self,

@@ -13,6 +13,7 @@ from voiceflow.config import UserError
 VERBS = [
     "infill",
     "speak",
+    "vocode",
     "demo",
     "train",
     "doctor",

@@ -286,8 +286,8 @@ def test_tasks_by_name(name: str, kind: Callable[..., Task]) -> None:
 
 
 def test_no_such_task() -> None:
-    with pytest.raises(UserError, match=r"task\.name 'vocoder' is not one of velocity, duration"):
-        make_task(compose(["data=x", "out=y", "task.name=vocoder"]))
+    with pytest.raises(UserError, match=r"task\.name 'painter' is not one of velocity, duration"):
+        make_task(compose(["data=x", "out=y", "task.name=painter"]))
 
 
 def aligner_task(weight: float) -> tuple[AlignerTask, nn.Module]:

@@ -18,7 +18,7 @@ from voiceflow.config import SampleConfig, UserError
 from voiceflow.data.manifest import Utterance
 from voiceflow.generation.spans import Span
 from voiceflow.measures.infill import silenced
-from voiceflow.vocoders.griffin_lim import GriffinLim
+from voiceflow.vocoders.choice import Vocodes
 from voiceflow.voice import Generated, Voice
 
 ORIGINAL, RESYNTHESIS, GRIFFIN_LIM, PROMPT = "original", "resynthesis", "griffin-lim", "prompt"
@@ -92,7 +92,7 @@ class Originals:
 class Resynthesis:
     """What the speaker said, through a voice's own features and a vocoder."""
 
-    def __init__(self, corpus: Corpus, voice: Voice, vocoder: GriffinLim | None = None) -> None:
+    def __init__(self, corpus: Corpus, voice: Voice, vocoder: Vocodes | None = None) -> None:
         self.corpus, self.voice = corpus, voice
         self.vocoder = vocoder or voice.vocoder
 

@@ -24,6 +24,7 @@ from voiceflow.cli import (
     speak,
     toy,
     train,
+    vocode,
 )
 from voiceflow.config import UserError, UserNote
 
@@ -56,6 +57,7 @@ def _voiceflow(
 
 app.command("infill")(infill.infill)
 app.command("speak")(speak.speak)
+app.command("vocode")(vocode.vocode)
 app.command("demo")(demo.demo)
 app.command("prepare")(prepare.prepare)
 app.add_typer(data.app, name="data")

@@ -12,6 +12,9 @@ def pack(
     aligner: Annotated[
         Path | None, typer.Option(help="Another model folder, whose aligner it shall carry.")
     ] = None,
+    vocoder: Annotated[
+        Path | None, typer.Option(help="Another model folder, whose vocoder it shall carry.")
+    ] = None,
 ) -> None:
     """Copy a model folder with its weights in half precision.
 
@@ -21,5 +24,5 @@ def pack(
     """
     from voiceflow import model_folder
 
-    for path in model_folder.pack(model, out, aligner):
+    for path in model_folder.pack(model, out, aligner, vocoder):
         typer.echo(f"{path}  {path.stat().st_size / 1e6:.2f} MB")

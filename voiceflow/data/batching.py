@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -37,8 +37,8 @@ class Batch:
     """Examples padded to the longest; a field is (B, T, ...) by frames or (B, N) by phones.
 
     mel, noise: (B, T, M); frame_phones, frame_mask: (B, T); frame_lengths: (B,); phones,
-    durations, mask: (B, N); phone_lengths: (B,); unconditional, t: (B,). Masks are False at
-    padding.
+    durations, mask: (B, N); phone_lengths: (B,); unconditional, t: (B,); wave: (B, samples), of no
+    samples but for a vocoder. Masks are False at padding.
     """
 
     ids: tuple[str, ...]
@@ -53,6 +53,7 @@ class Batch:
     phone_lengths: Tensor
     unconditional: Tensor
     t: Tensor
+    wave: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
@@ -79,6 +80,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         phone_lengths=torch.tensor([len(e.phones) for e in examples]),
         unconditional=torch.tensor([e.unconditional for e in examples]),
         t=torch.tensor([e.t for e in examples]),
+        wave=padded([e.wave for e in examples]),
     )
 
 

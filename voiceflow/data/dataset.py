@@ -6,7 +6,8 @@ depend on the batch, the process or where a run was interrupted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import TaskConfig
 from voiceflow.data.masking import crop_phones, draw_mask, generator_for, uniform
 from voiceflow.data.shards import Framed, Prepared
+from voiceflow.data.waves import Waves
 
 PHONE_NOISE = 8  # numbers a frame: enough for two a phone, however many phones have no frames
 
@@ -27,7 +29,8 @@ class Example:
     mel: (T, M) normalised log-mel, or (T, 0) for a duration network, which hears nothing; phones,
     durations: (N,), durations sum to T; mask: (N,) True on phones to be generated; unconditional:
     whether conditions are dropped; noise: (T, M), (T, 8) for the flow of durations, (T, 0)
-    where no flow is trained; t: the flow step.
+    where no flow is trained; t: the flow step. wave: ((T - 1) * hop,) the sound itself, for a
+    vocoder, else empty.
     """
 
     id: str
@@ -38,6 +41,7 @@ class Example:
     unconditional: bool
     noise: Tensor
     t: float
+    wave: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     @property
     def frame_mask(self) -> Tensor:
@@ -59,10 +63,13 @@ class ExampleMaker:
     task: TaskConfig
     crop_frames: int
     seed: int
+    waves: Waves | None = None  # for a vocoder
 
     def __call__(self, epoch: int, row: Framed) -> Example:
         """The example of a row in an epoch."""
         generator = generator_for(self.seed, epoch, row.id)
+        if self.waves is not None:
+            return self._sounding(row, self.waves, generator)
         crop = crop_phones(row.durations, self.crop_frames, generator)
         start = int(row.durations[: crop.start].sum())
         durations = row.durations[crop].clip(max=self.crop_frames)  # one phone may be longer
@@ -83,6 +90,21 @@ class ExampleMaker:
             noise=self._noise(mel.shape, generator),
             t=uniform(generator),
         )
+
+    def _sounding(self, row: Framed, waves: Waves, generator: torch.Generator) -> Example:
+        """`crop_frames` frames from anywhere, with their sound; silence where there are fewer."""
+        frames, spec = self.crop_frames, self.features
+        places = max(len(row.mel) - frames, 0) + 1
+        start = int(torch.randint(places, (), generator=generator))
+        mel = torch.full((frames, row.mel.shape[1]), math.log(spec.floor))
+        found = row.mel[start : start + frames].astype(np.float32)
+        mel[: len(found)] = torch.from_numpy(found)
+        wave = waves.crop(row.id, start * spec.hop, (frames - 1) * spec.hop)
+        return Example(
+            id=row.id, mel=spec.normalise(mel), phones=torch.zeros(1, dtype=torch.long),
+            durations=torch.tensor([frames]), mask=torch.ones(1, dtype=torch.bool),
+            unconditional=False, noise=torch.zeros(frames, 0), t=0.0, wave=torch.from_numpy(wave),
+        )  # fmt: skip
 
     def _heard(self, mel: np.ndarray) -> Tensor:
         if self.task.name in ("duration", "duration_flow"):

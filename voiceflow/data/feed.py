@@ -7,6 +7,7 @@ its shards to the processes there are (`StreamFeed`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch.utils.data import DataLoader
@@ -16,6 +17,7 @@ from voiceflow.data.batching import Batch, FrameBudgetSampler, balanced, collate
 from voiceflow.data.dataset import ExampleDataset, ExampleMaker
 from voiceflow.data.shards import Prepared
 from voiceflow.data.stream import Gather, StreamFeed, deaf
+from voiceflow.data.waves import Waves
 
 BALANCES = ("none", "speaker", "language")
 
@@ -81,6 +83,16 @@ class MappedFeed:
         )
 
 
+def example_maker(config: RunConfig, prepared: Prepared, seed: int) -> ExampleMaker:
+    """What makes examples for the run's task; UserError where its data cannot serve it."""
+    waves = None
+    if config.task.name == "vocoder":
+        if config.train.stream or not prepared.is_local:
+            raise UserError("task=vocoder reads the recordings: it needs prepared data on a disk")
+        waves = Waves.of(Path(prepared.address), prepared.features.sample_rate)
+    return ExampleMaker(prepared.features, config.task, config.train.crop_frames, seed, waves)
+
+
 def make_feed(
     config: RunConfig,
     prepared: Prepared,
@@ -108,7 +120,7 @@ def make_feed(
             f"train.batch_square_frames {options.batch_square_frames}; raise these or lower "
             "train.crop_frames"
         )
-    make = ExampleMaker(prepared.features, config.task, options.crop_frames, options.seed)
+    make = example_maker(config, prepared, options.seed)
     if options.stream or not prepared.is_local:
         if options.balance != "none":
             raise UserError("train.balance wants all rows at hand: a stream cannot be balanced")

@@ -36,8 +36,8 @@ from voiceflow.models import aligner as models
 from voiceflow.text.normalise import words_of
 from voiceflow.text.phones import base_of
 
-# A recogniser taught frame by frame flickers: a nat a change takes its insertions on test-clean from
-# 14 to 5 % of the phones, its error rate from 38 to 32 %.
+# A recogniser taught frame by frame flickers: on test-clean a nat a change takes insertions from 14
+# to 5 % of the phones, the error rate from 38 to 32 %.
 CHANGE_COST = 1.0
 NORMALISER = "whisper-normalizer EnglishTextNormalizer"
 

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 
 from voiceflow.config import RunConfig, TrainConfig, UserError, compose
 from voiceflow.data.batching import Batch, collate, fits
-from voiceflow.data.dataset import Example, ExampleMaker, split
-from voiceflow.data.feed import make_feed
+from voiceflow.data.dataset import Example, split
+from voiceflow.data.feed import example_maker, make_feed
 from voiceflow.data.masking import generator_for
 from voiceflow.data.shards import Prepared, open_prepared
 from voiceflow.nn.transformer import Block
@@ -325,7 +325,7 @@ def validation_batches(
     config: RunConfig, prepared: Prepared, rows: Sequence[int]
 ) -> Iterator[Batch]:
     """Held-out utterances on spans, noise and times that are the same for ever."""
-    make = ExampleMaker(prepared.features, config.task, config.train.crop_frames, seed=20230627)
+    make = example_maker(config, prepared, seed=20230627)
     held_out = prepared.rows(rows)
     for draw in range(VALIDATION_DRAWS):
         for start in range(0, len(rows), 8):

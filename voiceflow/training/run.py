@@ -65,21 +65,22 @@ def start_from(
     Its phones must be the data's; with `extend_phones` the data may have others, see `for_phones`.
     """
     folder = ModelFolder.open(voice)
-    if folder.phones != prepared.phones and not extend_phones:
+    if folder.phones != prepared.phones and not extend_phones and task.name != "vocoder":
         raise UserError(
             f"{folder.path} and {prepared.address} have different phone tables "
             f"({what_differs(folder.phones, prepared.phones)}): train.extend_phones=true keeps "
             "what the voice knows of each phone, by its symbol, and lets it learn the others"
         )
     size = getattr(folder.config, task.name)
-    if size is not None and size != task.network_config:
+    if size is not None and task.part == "" and size != task.network_config:
         group = {"velocity": "model", "duration_flow": "duration"}.get(task.name, task.name)
         raise UserError(
             f"{folder.path} has a {task.name} network of another size: choose the same {group}= as "
             "it was trained with"
         )
     weights = folder.load(task.name).state_dict()
-    if folder.phones != prepared.phones:
+    network = network.get_submodule(task.part)
+    if folder.phones != prepared.phones and task.name != "vocoder":
         weights = for_phones(network, weights, folder.phones, prepared.phones)
     network.load_state_dict(weights)
 
@@ -170,6 +171,12 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def of_voice(task: Task, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a voice keeps of a network's weights, by its own names."""
+    prefix = f"{task.part}." if task.part else ""
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
 def save_voice(
     config: RunConfig, task: Task, prepared: Prepared, taken: checkpoint.Snapshot, folder: Path
 ) -> None:
@@ -187,7 +194,7 @@ def save_voice(
     save_network(
         Path(config.out) / "model",
         task.name,
-        merged(taken.averages(), config.train),
+        of_voice(task, merged(taken.averages(), config.train)),
         task.network_config,
         prepared.phones,
         prepared.features,

@@ -15,6 +15,7 @@ from voiceflow.config import (
     RunConfig,
     UserError,
     VelocityConfig,
+    VocoderConfig,
 )
 from voiceflow.data.batching import Batch
 from voiceflow.flow.objective import ConditionalFlowMatching, masked_count
@@ -25,6 +26,7 @@ from voiceflow.model_folder import (
     build_duration_flow,
     build_velocity,
 )
+from voiceflow.models.adversary import VocoderGame
 from voiceflow.models.aligner import BLANK, PhoneRecogniser
 from voiceflow.models.duration import normalised_logs
 from voiceflow.text.phones import NONE, SILENCE, PhoneTable, base_of
@@ -36,8 +38,13 @@ class Task(Protocol):
     name: str
 
     @property
-    def network_config(self) -> VelocityConfig | DurationConfig | AlignerConfig:
+    def network_config(self) -> VelocityConfig | DurationConfig | AlignerConfig | VocoderConfig:
         """The network's size."""
+        ...
+
+    @property
+    def part(self) -> str:
+        """The module of the network that a voice keeps; empty: all of it."""
         ...
 
     def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
@@ -69,6 +76,7 @@ class VelocityTask:
     """
 
     name = "velocity"
+    part = ""
 
     def __init__(self, config: RunConfig) -> None:
         self.network_config: VelocityConfig = config.model
@@ -123,6 +131,7 @@ class DurationTask:
     """L1 regression of log(1 + d) on masked phones (Le et al. 2023, section 3.1)."""
 
     name = "duration"
+    part = ""
 
     def __init__(self, config: RunConfig) -> None:
         self.network_config = config.duration
@@ -164,6 +173,7 @@ class DurationFlowTask:
     """
 
     name = "duration_flow"
+    part = ""
 
     def __init__(self, config: RunConfig) -> None:
         self.network_config = config.duration
@@ -206,6 +216,7 @@ class AlignerTask:
     """Phones of frames: by the data's own borders, by CTC with label priors, or by both."""
 
     name = "aligner"
+    part = ""
 
     def __init__(self, config: RunConfig) -> None:
         self.network_config = config.aligner
@@ -293,16 +304,55 @@ def phone_draws(batch: Batch, number: int) -> Tensor:
     return batch.noise[item, place % n_frames, band]
 
 
+class VocoderTask:
+    """Log-mel to waveform, by spectral losses and, if it has any, against discriminators."""
+
+    name = "vocoder"
+    part = "vocoder"
+
+    def __init__(self, config: RunConfig) -> None:
+        self.network_config = config.vocoder
+        if config.train.fsdp:
+            raise UserError("train.fsdp is for Transformers: train a vocoder without it")
+
+    def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
+        """The untrained vocoder, with its discriminators."""
+        return VocoderGame(self.network_config, features)
+
+    def loss_sum(self, network: nn.Module, batch: Batch) -> Tensor:
+        """The loss of each crop, summed."""
+        loss: Tensor = network(batch.mel, batch.wave)["loss"].sum()
+        return loss
+
+    def count(self, batch: Batch) -> int:
+        """Crops."""
+        return len(batch.ids)
+
+    def tokens(self, batch: Batch) -> Tensor:
+        """Frames."""
+        return batch.frame_lengths
+
+    def figure_sums(self, network: nn.Module, batch: Batch) -> dict[str, float]:
+        """Distances of log-mels and of spectra at several resolutions."""
+        told = network(batch.mel, batch.wave)
+        return {
+            "log_mel_error": float(told["mel"].sum()),
+            "spectral_distance": float(told["spectral"].sum()),
+        }
+
+
 def make_task(config: RunConfig) -> Task:
     """The task that the configuration names; UserError when there is none."""
     tasks: dict[
         str,
-        type[VelocityTask] | type[DurationTask] | type[DurationFlowTask] | type[AlignerTask],
+        type[VelocityTask] | type[DurationTask] | type[DurationFlowTask] | type[AlignerTask]
+        | type[VocoderTask],
     ] = {
         "velocity": VelocityTask,
         "duration": DurationTask,
         "duration_flow": DurationFlowTask,
         "aligner": AlignerTask,
+        "vocoder": VocoderTask,
     }
     if config.task.name not in tasks:
         raise UserError(f"task.name '{config.task.name}' is not one of {', '.join(tasks)}")
