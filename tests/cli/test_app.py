@@ -25,6 +25,7 @@ VERBS = [
     "data validate",
     "measure alignment",
     "measure durations",
+    "measure vocoder",
     "benchmark",
     "benchmark compare",
     "benchmark sweep",

@@ -183,3 +183,36 @@ def durations(
         solver=solver,
         out=out,
     )
+
+
+@app.command()
+def vocoder(
+    root: RootOption,
+    subset: Annotated[str, typer.Option(help="The subset to vocode.")] = "test-clean",
+    voice: VoiceOption = "mini",
+    vocoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Model folders that have one; the voice's own if none is named."),
+    ] = None,
+    per_speaker: Annotated[int, typer.Option(min=1, help="Utterances of each speaker.")] = 2,
+    out: ReportOption = None,
+) -> None:
+    """Copy synthesis by Griffin-Lim and by trained vocoders, beside the originals.
+
+    [bold]Example:[/bold]
+
+    voiceflow measure vocoder --root LibriSpeech --voice mini
+    """
+    from voiceflow.measures.vocoders import measure_vocoders
+    from voiceflow.model_folder import ModelFolder
+    from voiceflow.vocoders.choice import Vocodes, named_vocoder
+    from voiceflow.vocoders.griffin_lim import GriffinLim
+
+    folder = ModelFolder.open(voice)
+    spec = folder.features
+    found: dict[str, Vocodes] = {
+        f"Griffin-Lim, {n} iterations": GriffinLim(spec, n_iterations=n) for n in (32, 60)
+    }
+    named = vocoder or ([voice] if folder.config.vocoder is not None else [])
+    found |= {name: named_vocoder(name, spec) for name in named}
+    measure_vocoders(spec, found, read_utterances(root, subset), per_speaker=per_speaker, out=out)
