@@ -30,7 +30,7 @@ def arguments(words: list[str]) -> list[str] | None:
     return None
 
 
-DOCUMENTS = ("README.md", "docs/benchmark.md")
+DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/vocoder.md")
 VOICEFLOW = [
     found
     for name in DOCUMENTS

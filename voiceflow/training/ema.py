@@ -41,7 +41,8 @@ class EMA:
         named = dict(self.network.named_parameters())
         averages = {n: take(dealt_as(average, named[n])) for n, average in self._averages.items()}
         frozen = {n: take(p.detach()) for n, p in named.items() if n not in averages}
-        return {**frozen, **averages, **dict(self.network.named_buffers())}
+        kept = {n: v for n, v in self.network.state_dict().items() if n not in named}
+        return {**frozen, **averages, **kept}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
