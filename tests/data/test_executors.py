@@ -1,7 +1,12 @@
 """Executors: every task once, few under way, and a death that is told."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +53,44 @@ def test_a_dead_worker_is_told() -> None:
 def test_no_workers() -> None:
     with pytest.raises(UserError, match="at least 1, found 0"):
         Processes(0)
+
+
+def slow(path: str) -> None:
+    """Says who is at work, for two minutes."""
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(120)
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, repository: Path) -> None:
+    told = tmp_path / "pids"
+    code = (
+        "from tests.data.test_executors import slow\n"
+        "from voiceflow.data.executors import Processes\n"
+        f"if __name__ == '__main__': list(Processes(2).run(slow, [{str(told)!r}] * 2))\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(repository)}
+    )
+    deadline = time.monotonic() + 60
+    while not (told.exists() and told.read_text().count("\n") == 2):
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    workers = [int(pid) for pid in told.read_text().split()]
+    while any(alive(pid) for pid in workers):
+        assert time.monotonic() < deadline, "workers live on without their parent"
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -8,6 +8,8 @@ grow with the corpus.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -42,7 +44,7 @@ class Processes:
         """Raises UserError when a process dies (of too little memory, for example)."""
         context = multiprocessing.get_context("spawn")
         waiting = iter(tasks)
-        with ProcessPoolExecutor(self.workers, context) as pool:
+        with ProcessPoolExecutor(self.workers, context, initializer=_end_with_parent) as pool:
             under_way: set[Future[Result]] = {
                 pool.submit(work, task) for task in islice(waiting, _AHEAD * self.workers)
             }
@@ -59,6 +61,18 @@ class Processes:
                 ) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed does not go on with what it was handed before."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Ray:
