@@ -81,8 +81,8 @@ def run(
             # Before the long work: all that is missing, and scores by other scorers.
             require_same(benchmark, make_scorers(heard, judge.setting()))
         generate = Generate(benchmark)
-        work_off(generate, generate.todo(trials), executor, "sounds")
-        work_off(judge, judge.todo(trials), executor, "scores")
+        work_off(generate, generate.units(trials), executor, "sounds")
+        work_off(judge, judge.units(trials), executor, "scores")
         if not leads():
             continue
         results = collect(benchmark, protocol, trials, judge)

@@ -248,18 +248,20 @@ class Generate:
 
     benchmark: Benchmark
 
-    def todo(self, trials: Sequence[Trial]) -> list[tuple[str, int]]:
-        """What is not there yet: (system, number of part)."""
+    def units(self, trials: Sequence[Trial]) -> list[tuple[str, int]]:
+        """All that is to be done: (system, number of part)."""
+        numbers = [number for number, _ in parts(trials)]
+        return [(system, n) for system in self.benchmark.systems(trials) for n in numbers]
+
+    def done(self, unit: tuple[str, int]) -> bool:
+        """Whether its sounds are there."""
+        system, number = unit
         b = self.benchmark
-        return [
-            (system, number)
-            for system in b.systems(trials)
-            for number, part in parts(trials)
-            if any(
-                b.takes_part(system, t) and not b.sound(system, t).with_suffix(".json").exists()
-                for t in part
-            )
-        ]
+        return all(
+            b.sound(system, t).with_suffix(".json").exists()
+            for t in dict(parts(_trials(b.out)))[number]
+            if b.takes_part(system, t)
+        )
 
     def __call__(self, unit: tuple[str, int]) -> None:
         """Make the part's sounds; a trial that cannot be made says why, and stops no other."""
@@ -287,8 +289,8 @@ class Judge:
     benchmark: Benchmark
     scorers: tuple[Asked, ...]
 
-    def todo(self, trials: Sequence[Trial]) -> list[tuple[str, str, int]]:
-        """What is not there yet: (scorer, system, number of part)."""
+    def units(self, trials: Sequence[Trial]) -> list[tuple[str, str, int]]:
+        """All that is to be done: (scorer, system, number of part)."""
         b = self.benchmark
         systems = [s for s in b.systems(trials) if s in (*CALIBRATION, *b.tested())]
         return [
@@ -297,8 +299,11 @@ class Judge:
             for system in systems
             for number, part in parts(trials)
             if any(b.takes_part(system, t) and t.task != SPEED for t in part)
-            and not b.scores(scorer.name, system, number).exists()
         ]
+
+    def done(self, unit: tuple[str, str, int]) -> bool:
+        """Whether its scores are there."""
+        return self.benchmark.scores(*unit).exists()
 
     def __call__(self, unit: tuple[str, str, int]) -> None:
         """Score the part's sounds."""
@@ -420,11 +425,14 @@ def require_same(benchmark: Benchmark, scorers: Mapping[str, Scorer]) -> None:
 def work_off(
     work: Generate | Judge, units: Sequence[Any], executor: Executor | None, what: str
 ) -> None:
-    """Do what is left: by an executor, as a rank of torchrun, or here."""
+    """Do what is left of all units: by an executor, as a rank of torchrun, or here.
+
+    A rank's share is of all, not of what is left: another rank may have begun already.
+    """
     from rich.progress import track
 
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    mine = list(units)[rank::world]
+    mine = [unit for unit in list(units)[rank::world] if not work.done(unit)]
     done: Iterator[Any] = executor.run(work, mine) if executor and mine else map(work, mine)
     for _ in track(done, what, total=len(mine), disable=rank > 0):
         pass
