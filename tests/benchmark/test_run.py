@@ -17,10 +17,11 @@ import pytest
 from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.audio.io import Recording, load_mono, read, write
 from voiceflow.benchmark.compare import compare_results, differences
-from voiceflow.benchmark.main import run
+from voiceflow.benchmark.main import run, run_sweep
 from voiceflow.benchmark.result import without_times
 from voiceflow.cli.prepare import read_utterances
 from voiceflow.config import UserError
+from voiceflow.data.executors import Ray
 from voiceflow.data.manifest import Utterance
 from voiceflow.files import read_json
 
@@ -359,3 +360,37 @@ def test_two_processes_of_torchrun_do_what_one_does(
         )  # fmt: skip
     a, b = (without_times(read_json(tmp_path / n / "results.json")) for n in ("two", "one"))
     assert a == b
+
+
+def test_a_sweep_goes_over_all_settings(
+    utterances: list[Utterance], tiny_voice: Path, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {
+        "protocol": "infill", "corpus": {"corpus": "LibriSpeech", "subset": "test-clean"},
+        "out": tmp_path / "sweep", "voice": str(tiny_voice), "scorers": "pitch", "limit": 2,
+        "seed": 0, "steps": [1, 2], "solvers": ["euler", "midpoint"], "guidances": [0.0, 1.0],
+    }  # fmt: skip
+    found = run_sweep(utterances, **asked)
+    points = {(p["solver"], p["steps"], p["guidance"]): p for p in found["sweep"]}
+    assert len(points) == 8
+    assert [points["euler", n, 0.0]["nfe"] for n in (1, 2)] == [1, 2]
+    assert points["midpoint", 2, 0.0]["network_passes"] == 4
+    assert points["midpoint", 2, 1.0]["network_passes"] == 8
+    assert all(p["figures"]["log-mel error"]["count"] == 2 for p in points.values())
+    assert read_json(tmp_path / "sweep" / "sweep.json")["sweep"] == found["sweep"]
+    assert "<svg" in (tmp_path / "sweep" / "sweep.html").read_text("utf-8")
+    made = {p: p.stat().st_mtime_ns for p in (tmp_path / "sweep").rglob("*.wav")}
+    run_sweep(utterances, **asked)
+    assert made == {p: p.stat().st_mtime_ns for p in (tmp_path / "sweep").rglob("*.wav")}
+    with pytest.raises(UserError, match="a sweep is of voicebox or infill, not of speed"):
+        run_sweep(utterances, **{**asked, "protocol": "speed"})
+
+
+@pytest.mark.long
+def test_a_cluster_does_what_one_process_does(
+    utterances: list[Utterance], ask: Ask, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    [a] = ask(tmp_path / "ray", executor=Ray("local"), scorers="fsd-log-mel")
+    [b] = ask(tmp_path / "one", scorers="fsd-log-mel")
+    assert without_times(a) == without_times(b)

@@ -34,7 +34,9 @@ from voiceflow.benchmark.tables import (
 )
 from voiceflow.files import replacing
 
-_PANELS = ("WER", "SIM-o", "DNSMOS", "CER", "PER", "matching")  # of a sweep, those that are there
+# Of a sweep, the first four that are there.
+_PANELS = ("WER", "SIM-o", "DNSMOS", "phones found", "log-mel error", "CER", "PER", "MCD",
+           "matching")  # fmt: skip
 _MOST_PANELS = 4
 
 
