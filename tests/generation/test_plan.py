@@ -21,6 +21,7 @@ from voiceflow.generation.plan import (
     known_slots,
     lay_out,
     widen,
+    within,
 )
 from voiceflow.text.phones import SILENCE
 
@@ -251,3 +252,16 @@ def test_any_gaps(recording: tuple[list[Slot], list[Gap]], frames: float) -> Non
 def test_a_plan_that_does_not_add_up(durations: tuple[int, int], mask: int) -> None:
     with pytest.raises(ValueError, match=f"sum to {sum(durations)} frames, context has 6, mask"):
         Plan(("A", "B"), durations, torch.zeros(6, 2), torch.zeros(mask, dtype=torch.bool))
+
+
+def test_the_whole_phones_of_a_stretch() -> None:
+    """Half phones at its edges stay out; what has no frames stays where it stands."""
+    slots = [Slot("SIL", 5), Slot("A", 4), Slot("SIL", 0), Slot("B", 6), Slot("C", 3)]
+    assert within(slots, 0, 18) == (slots, 0, 18)
+    assert within(slots, 3, 16) == (slots[1:4], 5, 15)
+    assert within(slots, 6, 18) == (slots[2:], 9, 18)
+    assert within(slots, 9, 15) == (slots[2:4], 9, 15)
+    with pytest.raises(UserError, match="frames 10 to 14 of the prompt hold no whole phone"):
+        within(slots, 10, 14)
+    with pytest.raises(UserError, match="hold no whole phone"):
+        within(slots, 0, 6)

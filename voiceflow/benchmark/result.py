@@ -17,7 +17,7 @@ from voiceflow.alignment.types import SAMPLE_RATE, AlignmentError
 from voiceflow.audio.io import load_mono
 from voiceflow.benchmark.protocols import DURATIONS, Trial
 from voiceflow.benchmark.reported import reported
-from voiceflow.benchmark.run import SETUP, Benchmark, Judge, parts
+from voiceflow.benchmark.run import SETUP, Benchmark, Judge, parts, utterances_of, voice_of
 from voiceflow.benchmark.systems import CALIBRATION, PROMPT, Corpus
 from voiceflow.config import BenchmarkConfig, TaskConfig, UserError, load_group
 from voiceflow.data.manifest import Utterance
@@ -227,10 +227,8 @@ def _trial(
 
 def _duration_rows(benchmark: Benchmark, trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """Masked phones of the utterances, by the voice's aligner and its duration networks."""
-    from voiceflow.benchmark.run import _utterances, _voice
-
-    voice = _voice(benchmark.voice)
-    corpus = Corpus(_utterances(benchmark.out))
+    voice = voice_of(benchmark.voice)
+    corpus = Corpus(utterances_of(benchmark.out))
     masked = [m for t in trials if (m := _masked(voice, corpus, t, benchmark.seed)) is not None]
     if not masked:
         raise UserError("none of the utterances could be aligned")

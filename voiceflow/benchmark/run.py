@@ -103,7 +103,7 @@ class Benchmark:
         found = []
         if self.calibrate:
             found = [ORIGINAL, RESYNTHESIS]
-            if not isinstance(_voice(self.voice).vocoder, GriffinLim):
+            if not isinstance(voice_of(self.voice).vocoder, GriffinLim):
                 found.append(GRIFFIN_LIM)
         elif any(t.task == INFILL for t in trials):
             found = [ORIGINAL]
@@ -120,7 +120,7 @@ class Benchmark:
 
     def system(self, name: str) -> System:
         """One of `systems`."""
-        corpus = Corpus(_utterances(self.out))
+        corpus = Corpus(utterances_of(self.out))
         if name == ORIGINAL:
             return Originals(corpus)
         if name == PROMPT:
@@ -128,8 +128,8 @@ class Benchmark:
         if name in self.tested():
             if self.outputs:
                 return Folder(Path(self.outputs))
-            return VoiceSystem(corpus, _voice(self.voice), self.settings, self.tested()[name])
-        voice = _voice(self.voice)
+            return VoiceSystem(corpus, voice_of(self.voice), self.settings, self.tested()[name])
+        voice = voice_of(self.voice)
         if name == PROMPT_RESYNTHESIS:
             return Prompts(corpus, Resynthesis(corpus, voice))
         other = GriffinLim(voice.features) if name == GRIFFIN_LIM else None
@@ -145,12 +145,14 @@ class Benchmark:
 
 
 @cache
-def _voice(name: str) -> Voice:
+def voice_of(name: str) -> Voice:
+    """A voice, loaded once in each process."""
     return Voice.load(name)
 
 
 @cache
-def _utterances(out: Path) -> dict[str, Utterance]:
+def utterances_of(out: Path) -> dict[str, Utterance]:
+    """The utterances of a benchmark's folder, read once in each process."""
     return {u.id: u for u in read_manifest(out / UTTERANCES)}
 
 
@@ -174,7 +176,7 @@ def set_up(
     voice lacks what the protocol needs, or a foreign system's sounds are not complete.
     """
     every = list(utterances)
-    voice = _voice(benchmark.voice)
+    voice = voice_of(benchmark.voice)
     needs_durations = [t for t in protocol.tasks if t != INFILL]
     if voice.folder.config.duration is None and not benchmark.outputs:
         raise UserError(
@@ -394,7 +396,7 @@ def _alike(reference: np.ndarray | None, wave: np.ndarray) -> np.ndarray | None:
 
 
 def _rivals(out: Path, trial: Trial) -> tuple[tuple[str, ...], ...]:
-    others = [u.text for u in _utterances(out).values() if u.id != trial.utterance]
+    others = [u.text for u in utterances_of(out).values() if u.id != trial.utterance]
     found = nearest(trial.text, others)
     return tuple(map(tuple, found)) if len(found) == N_OTHERS else ()
 
