@@ -92,8 +92,12 @@ def assert_same_weights(found: nn.Module, wanted: nn.Module) -> None:
 
 @pytest.fixture()
 def voice(tiny_voice: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny voice, to be spoilt."""
-    return Path(shutil.copytree(tiny_voice, tmp_path / "voice"))
+    """A copy of the tiny voice, with a vocoder too, to be spoilt."""
+    copy = Path(shutil.copytree(tiny_voice, tmp_path / "voice"))
+    folder = ModelFolder.open(copy)
+    weights = Vocoder(VOCODER, folder.features).state_dict()
+    save_network(copy, "vocoder", weights, VOCODER, folder.phones, folder.features, SAMPLE, {})
+    return copy
 
 
 @pytest.mark.parametrize("order", [NETWORKS, NETWORKS[::-1]])
@@ -117,6 +121,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, order: tuple[str, str]) -> Non
     assert {p.name for p in folder.iterdir()} == {
         "config.yaml", "phones.json", "features.json", "velocity.safetensors",
         "duration.safetensors", "duration_flow.safetensors", "aligner.safetensors",
+        "vocoder.safetensors",
     }  # fmt: skip
 
 

@@ -331,7 +331,7 @@ def test_a_voice_of_other_phones_is_no_start(
     ("setting", "said"),
     [
         ("train.mixed_precision=fp8", "train.mixed_precision must be no or bf16, found fp8"),
-        ("task.name=vocoder", "task.name 'vocoder' is not one of"),
+        ("task.name=painter", "task.name 'painter' is not one of"),
         ("data=/no/such/folder", "/no/such/folder: no prepared data here"),
         ("train.init_from=nobody", "voice 'nobody' is neither a folder nor"),
     ],
