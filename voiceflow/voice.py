@@ -321,7 +321,9 @@ class Voice:
         slots = known_slots(framed)
         if span is not None:
             hop = self.features.hop_seconds
-            slots, first, last = within(slots, round(span[0] / hop), round(span[1] / hop))
+            # Its last frame is centred on the recording's end.
+            end = len(mel) if span[1] > recording.seconds - hop else round(span[1] / hop)
+            slots, first, last = within(slots, round(span[0] / hop), end)
             mel = mel[first:last]
         most = round(EDGE_SILENCE_SECONDS / self.features.hop_seconds)
         before, after = (

@@ -194,6 +194,27 @@ def test_gaps_of_recordings(ask: Ask, tmp_path: Path) -> None:
     assert not np.array_equal(a, b)
 
 
+def test_a_list_of_pairs(ask: Ask, utterances: list[Utterance], tmp_path: Path) -> None:
+    """Three seeds of each, the whole reference as prompt."""
+    reference, target = utterances[:2]
+    path = tmp_path / "pc.lst"
+    path.write_text("\t".join((
+        reference.id, str(reference.seconds), reference.text.capitalize() + ".",
+        target.id, str(target.seconds), target.text.capitalize() + ".",
+    )) + "\n")  # fmt: skip
+    [results] = ask(tmp_path / "out", "librispeech-pc", listed=path, scorers="fsd-log-mel")
+    systems = [r["system"] for r in results["rows"]]
+    assert systems == ["original", "resynthesis", "tiny-0", "tiny-1", "tiny-2", "tiny, 3 seeds"]
+    assert all(r["failed"] == 0 for r in results["rows"])
+    [trial] = [t["id"] for t in results["trials"]]
+    prompt, original = (
+        load_mono(tmp_path / "out" / "audio" / s / f"{trial}.wav", SAMPLE_RATE)
+        for s in ("prompt", "original")
+    )
+    assert len(prompt) == pytest.approx((reference.seconds or 0) * SAMPLE_RATE, abs=200)
+    assert len(original) == pytest.approx((target.seconds or 0) * SAMPLE_RATE, abs=200)
+
+
 def test_durations_and_speed_need_no_scorer(ask: Ask, tmp_path: Path) -> None:
     [durations] = ask(tmp_path / "durations", "durations", scorers="hubert")
     assert {r["system"] for r in durations["rows"]} == {"tiny, regression", "tiny, flow"}

@@ -35,6 +35,19 @@ def test_the_context_is_that_stretch_of_the_recording(
     assert len(plan.phones) < len(whole.phones)
 
 
+def test_a_stretch_that_is_all_of_it_changes_nothing(
+    tiny_voice: Path, prompt: tuple[Path, str]
+) -> None:
+    voice = Voice.load(tiny_voice)
+    path, text = prompt
+    seconds = read(path).seconds
+    whole = voice.plan_speech(["HELLO"], path, text)
+    for end in (seconds, round(seconds, 2), seconds + 1):
+        plan = voice.plan_speech(["HELLO"], path, text, (0.0, end))
+        assert (plan.phones, plan.durations) == (whole.phones, whole.durations)
+        assert torch.equal(plan.context, whole.context)
+
+
 def test_what_lies_outside_is_not_heard(tiny_voice: Path, prompt: tuple[Path, str]) -> None:
     """But for finding the phones: the same stretch of a louder recording's rest."""
     voice = Voice.load(tiny_voice)

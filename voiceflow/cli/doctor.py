@@ -29,7 +29,8 @@ _LIBRARIES = (
 )
 
 _EXTRAS = {
-    "eval": ("resemblyzer", "speechmos", "pystoi", "pesq", "transformers"),
+    "eval": ("resemblyzer", "speechmos", "onnxruntime", "pystoi", "pesq", "transformers"),
+    "finetune": ("peft",),
     "ray": ("ray",),
     "pretrained": ("transformers", "vocos"),
     "dev": ("pytest", "hypothesis", "ruff", "mypy"),
