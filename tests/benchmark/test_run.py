@@ -166,6 +166,8 @@ def test_a_foreign_system_is_scored_from_a_folder(done: Path, ask: Ask, tmp_path
             for system in ("theirs", "original")
         )
         assert theirs == pytest.approx(original, abs=0.02)
+    with pytest.raises(UserError, match="'original' is the name of a row of the result"):
+        ask(tmp_path / "named", outputs=done / "audio" / "original")
     next(outputs.glob("*.wav")).unlink()
     with pytest.raises(UserError, match=r"lacks sounds of 1 of 4 trials .*expected as TRIAL\.wav"):
         ask(tmp_path / "other", outputs=outputs)

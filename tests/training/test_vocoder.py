@@ -151,6 +151,11 @@ def test_a_voice_carries_it(sounding: Path, tiny_voice: Path, tmp_path: Path) ->
     assert not isinstance(other.vocoder, NeuralVocoder)
 
 
+def test_the_memory_probe_has_a_sound(sounding: Path, tmp_path: Path) -> None:
+    probed = go(sounding, tmp_path / "probed", "train.memory_probe=true", "train.updates=2")
+    assert probed.losses == go(sounding, tmp_path / "plain", "train.updates=2").losses
+
+
 def test_bad_input(sounding: Path, prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no manifest\.jsonl, which says where its recordings"):
         go(prepared, tmp_path / "a")

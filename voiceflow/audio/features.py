@@ -60,6 +60,14 @@ class FeatureSpec:
         """The same front end normalised by another training set."""
         return replace(self, mean=round(mean, 6), std=round(std, 6))
 
+    def require_log_mel(self, log_mel: Tensor) -> None:
+        """ValueError unless it is a log-mel of one or more frames (T, M)."""
+        if log_mel.ndim != 2 or log_mel.shape[1] != self.n_mels or len(log_mel) == 0:
+            found = tuple(log_mel.shape)
+            raise ValueError(
+                f"a log-mel of one or more frames (T, {self.n_mels}) is needed: {found}"
+            )
+
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that differ when any field does."""
         text = json.dumps(asdict(self), sort_keys=True)

@@ -9,16 +9,9 @@ from typing import Any
 
 from voiceflow.benchmark.protocols import DURATIONS, INFILL, LISTED, SPEED, TASKS
 from voiceflow.benchmark.result import collect, write_results
-from voiceflow.benchmark.run import (
-    Benchmark,
-    Generate,
-    Judge,
-    leads,
-    require_same,
-    set_up,
-    work_off,
-)
+from voiceflow.benchmark.run import Benchmark, set_up
 from voiceflow.benchmark.scorers import make_scorers, parse_scorers
+from voiceflow.benchmark.work import Generate, Judge, leads, require_same, work_off
 from voiceflow.config import BenchmarkConfig, UserError, load_group
 from voiceflow.data.executors import Executor
 from voiceflow.data.manifest import Utterance

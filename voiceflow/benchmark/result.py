@@ -17,8 +17,9 @@ from voiceflow.alignment.types import SAMPLE_RATE, AlignmentError
 from voiceflow.audio.io import load_mono
 from voiceflow.benchmark.protocols import DURATIONS, Trial
 from voiceflow.benchmark.reported import reported
-from voiceflow.benchmark.run import SETUP, Benchmark, Judge, parts, utterances_of, voice_of
+from voiceflow.benchmark.run import SETUP, Benchmark, utterances_of, voice_of
 from voiceflow.benchmark.systems import CALIBRATION, PROMPT, Corpus
+from voiceflow.benchmark.work import Judge, parts
 from voiceflow.config import BenchmarkConfig, TaskConfig, UserError, load_group
 from voiceflow.data.manifest import Utterance
 from voiceflow.data.masking import draw_mask, generator_for
@@ -66,7 +67,7 @@ def collect(
             "trials": len(trials), "speakers": len({t.speaker for t in trials}),
             "sha256": setup["sha256"], "limit": setup["limit"], **setup.get("corpus", {}),
         },
-        "machine": machine(),
+        "machine": {**machine(), "scorers_device": benchmark.device},
         "scorers": {name: scorer.settings() for name, scorer in scorers.items()},
         "metrics": {
             name: {

@@ -133,7 +133,7 @@ def save(folder: Path, state: TrainState | Snapshot, keep: int) -> Path:
 def save_shares(folder: Path, state: TrainState, keep: int) -> Path:
     """As `save`, by all processes together: each writes its share of what is dealt out.
 
-    No process ever holds the whole. Every process calls it; the folder must be one that they share.
+    Nothing is put together. Every process calls it; the folder must be one that they share.
     """
     import torch.distributed as dist
     import torch.distributed.checkpoint as dcp

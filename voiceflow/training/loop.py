@@ -262,6 +262,7 @@ def probe_memory(
     example = Example(
         id="memory probe", mel=zeros, phones=torch.full((n_phones,), 2), durations=durations,
         mask=torch.ones(n_phones, dtype=torch.bool), unconditional=False, noise=zeros, t=0.5,
+        wave=torch.zeros((frames - 1) * prepared.features.hop if task.part else 0),
     )  # fmt: skip
     batch = collate([example] * count).to(accelerator.device)
     buffers = [b.clone() for b in model.buffers()]

@@ -69,9 +69,7 @@ class GriffinLim:
         from torchaudio.transforms import GriffinLim as PhaseRetrieval
 
         s = self.spec
-        if log_mel.ndim != 2 or log_mel.shape[1] != s.n_mels or len(log_mel) == 0:
-            found = tuple(log_mel.shape)
-            raise ValueError(f"a log-mel of one or more frames (T, {s.n_mels}) is needed: {found}")
+        s.require_log_mel(log_mel)
         mel = log_mel.detach().to("cpu", torch.float32).exp()
         if not bool(mel.isfinite().all()):
             raise ValueError("the log-mel holds values that are NaN or too large for a sound")

@@ -28,9 +28,7 @@ class NeuralVocoder:
         Raises ValueError for another shape, no frames, or values that are not finite.
         """
         s = self.spec
-        if log_mel.ndim != 2 or log_mel.shape[1] != s.n_mels or len(log_mel) == 0:
-            found = tuple(log_mel.shape)
-            raise ValueError(f"a log-mel of one or more frames (T, {s.n_mels}) is needed: {found}")
+        s.require_log_mel(log_mel)
         if not bool(log_mel.isfinite().all()):
             raise ValueError("the log-mel holds values that are NaN or infinite")
         mel = s.normalise(log_mel.detach().to(torch.float32))

@@ -1,0 +1,247 @@
+"""The work of a benchmark, in parts that are done whole or not at all: sounds, then scores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from voiceflow.alignment.pronunciation import english_lexicon
+from voiceflow.alignment.types import SAMPLE_RATE
+from voiceflow.audio.io import Recording, load_mono, write
+from voiceflow.benchmark.protocols import INFILL, SPEED, Trial
+from voiceflow.benchmark.run import PROMPT_RESYNTHESIS, Benchmark, trials_of, utterances_of
+from voiceflow.benchmark.scorers import OF_THE_WHOLE, Asked, Setting, make_scorers
+from voiceflow.benchmark.systems import (
+    CALIBRATION,
+    GRIFFIN_LIM,
+    ORIGINAL,
+    PROMPT,
+    RESYNTHESIS,
+)
+from voiceflow.config import UserError
+from voiceflow.data.executors import Executor
+from voiceflow.files import read_json, write_json
+from voiceflow.measures.scorer import Score, Scorer, Sound
+from voiceflow.measures.speech import N_OTHERS, nearest
+from voiceflow.text.normalise import words_of
+from voiceflow.text.phones import base_of
+
+PART = 8  # trials that one worker takes at a time
+
+
+def parts(trials: Sequence[Trial]) -> list[tuple[int, list[Trial]]]:
+    """The trials in parts, each with its number."""
+    return [(i // PART, list(trials[i : i + PART])) for i in range(0, len(trials), PART)]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Work: the sounds of a part of the trials of a system."""
+
+    benchmark: Benchmark
+
+    def units(self, trials: Sequence[Trial]) -> list[tuple[str, int]]:
+        """All that is to be done: (system, number of part)."""
+        numbers = [number for number, _ in parts(trials)]
+        return [(system, n) for system in self.benchmark.systems(trials) for n in numbers]
+
+    def done(self, unit: tuple[str, int]) -> bool:
+        """Whether its sounds are there."""
+        system, number = unit
+        b = self.benchmark
+        return all(
+            b.sound(system, t).with_suffix(".json").exists()
+            for t in dict(parts(trials_of(b.out)))[number]
+            if b.takes_part(system, t)
+        )
+
+    def __call__(self, unit: tuple[str, int]) -> None:
+        """Make the part's sounds; a trial that cannot be made says why, and stops no other."""
+        system, number = unit
+        b = self.benchmark
+        maker = b.system(system)
+        for trial in dict(parts(trials_of(b.out)))[number]:
+            path = b.sound(system, trial)
+            if not b.takes_part(system, trial) or path.with_suffix(".json").exists():
+                continue
+            try:
+                made = maker.make(trial)
+            except UserError as error:
+                write_json(path.with_suffix(".json"), {"failed": str(error)})
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, Recording.from_mono(made.wave, SAMPLE_RATE))
+            write_json(path.with_suffix(".json"), {"generated": list(made.generated), **made.cost})
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Work: what a scorer tells of a part of the trials of a system."""
+
+    benchmark: Benchmark
+    scorers: tuple[Asked, ...]
+
+    def units(self, trials: Sequence[Trial]) -> list[tuple[str, str, int]]:
+        """All that is to be done: (scorer, system, number of part)."""
+        b = self.benchmark
+        systems = [s for s in b.systems(trials) if s in (*CALIBRATION, *b.tested())]
+        return [
+            (scorer.name, system, number)
+            for scorer in self.scorers
+            for system in systems
+            for number, part in parts(trials)
+            if any(b.takes_part(system, t) and t.task != SPEED for t in part)
+        ]
+
+    def done(self, unit: tuple[str, str, int]) -> bool:
+        """Whether its scores are there."""
+        return self.benchmark.scores(*unit).exists()
+
+    def __call__(self, unit: tuple[str, str, int]) -> None:
+        """Score the part's sounds."""
+        name, system, number = unit
+        b = self.benchmark
+        scorer = self.scorer(name)
+        trials = [
+            t
+            for t in dict(parts(trials_of(b.out)))[number]
+            if b.takes_part(system, t) and t.task != SPEED and b.sound(system, t).exists()
+        ]
+        scores = self.known(name, system, trials)
+        new = [t for t in trials if t.id not in scores]
+        told = scorer.score([self.heard(system, trial) for trial in new])
+        scores |= {t.id: _plain(score) for t, score in zip(new, told, strict=True)}
+        path = b.scores(name, system, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, scores)
+
+    def known(self, name: str, system: str, trials: Sequence[Trial]) -> dict[str, Score]:
+        """Scores of the same sounds with the same texts: originals stand in several tasks."""
+        b = self.benchmark
+        if name not in OF_THE_WHOLE or system not in CALIBRATION:
+            return {}
+        found: dict[str, Score] = {}
+        for trial in trials:
+            for number, part in parts(trials_of(b.out)):
+                twins = [
+                    t for t in part
+                    if t.id != trial.id and (t.utterance, t.text) == (trial.utterance, trial.text)
+                ]  # fmt: skip
+                path = b.scores(name, system, number)
+                if not twins or not path.exists():
+                    continue
+                sound = b.sound(system, trial).read_bytes()
+                for twin in twins:
+                    score = read_json(path).get(twin.id)
+                    if score is not None and b.sound(system, twin).read_bytes() == sound:
+                        found[trial.id] = score
+        return found
+
+    def setting(self) -> Setting:
+        """What the scorers are made with."""
+        transcripts = tuple(dict.fromkeys(t.text for t in trials_of(self.benchmark.out)))
+        return Setting(transcripts, "mini", self.benchmark.device)
+
+    def scorer(self, name: str) -> Scorer:
+        """One of them, made once in each process."""
+        [asked] = [one for one in self.scorers if one.name == name]
+        return _scorer(asked, self.setting())
+
+    def heard(self, system: str, trial: Trial) -> Sound:
+        """A trial's sound with all that scorers compare it with."""
+        b = self.benchmark
+        wave = load_mono(b.sound(system, trial), SAMPLE_RATE)
+        first, last = read_json(b.sound(system, trial).with_suffix(".json"))["generated"]
+        gap = trial.task == INFILL
+        lexicon = english_lexicon()
+        return Sound(
+            id=trial.id, wave=wave, text=trial.text, generated=(first, last),
+            prompt=_loaded(b.sound(PROMPT, trial)) if trial.prompt else None,
+            prompt_resynthesis=(
+                _loaded(b.sound(PROMPT_RESYNTHESIS, trial)) if trial.prompt else None
+            ),
+            reference=_alike(_loaded(b.sound(ORIGINAL, trial)), wave)
+            if gap or system in (RESYNTHESIS, GRIFFIN_LIM) else None,
+            phones=tuple(
+                base_of(p) for w in words_of(trial.words) for p in lexicon.pronunciations(w)[0]
+            ) if gap else (),
+            rivals=_rivals(b.out, trial),
+        )  # fmt: skip
+
+
+@cache
+def _scorer(asked: Asked, setting: Setting) -> Scorer:
+    return make_scorers([asked], setting)[asked.name]
+
+
+def _loaded(path: Path) -> np.ndarray | None:
+    return load_mono(path, SAMPLE_RATE) if path.exists() else None
+
+
+def _alike(reference: np.ndarray | None, wave: np.ndarray) -> np.ndarray | None:
+    """A reference as long as the wave; a sample more or less comes of two rates."""
+    if reference is None or abs(len(reference) - len(wave)) > 1:
+        return None
+    return np.pad(reference, (0, max(len(wave) - len(reference), 0)))[: len(wave)]
+
+
+def _rivals(out: Path, trial: Trial) -> tuple[tuple[str, ...], ...]:
+    others = [u.text for u in utterances_of(out).values() if u.id != trial.utterance]
+    found = nearest(trial.text, others)
+    return tuple(map(tuple, found)) if len(found) == N_OTHERS else ()
+
+
+def _plain(score: Score) -> Score:
+    """Numbers that JSON has: what is not finite is told of nothing."""
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value
+        for key, value in score.items()
+    }
+
+
+def require_same(benchmark: Benchmark, scorers: Mapping[str, Scorer]) -> None:
+    """Write down what each scorer is; UserError where another one's scores lie there."""
+    for name, scorer in scorers.items():
+        path = benchmark.out / "scores" / name / "scorer.json"
+        settings = scorer.settings()
+        if path.exists() and (before := read_json(path)) != settings:
+            keys = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
+            raise UserError(
+                f"{path.parent} holds what another {name} told (other: {', '.join(keys)}): remove "
+                "that folder, and it is scored again"
+            )
+        if leads():
+            write_json(path, settings)
+
+
+def work_off(
+    work: Generate | Judge, units: Sequence[Any], executor: Executor | None, what: str
+) -> None:
+    """Do what is left of all units: by an executor, as a rank of torchrun, or here.
+
+    A rank's share is of all, not of what is left: another rank may have begun already.
+    """
+    from rich.progress import track
+
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    mine = [unit for unit in list(units)[rank::world] if not work.done(unit)]
+    done: Iterator[Any] = executor.run(work, mine) if executor and mine else map(work, mine)
+    for _ in track(done, what, total=len(mine), disable=rank > 0):
+        pass
+    if world > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.accelerator.is_available()).wait_for_everyone()
+
+
+def leads() -> bool:
+    """Whether this process writes the result."""
+    return int(os.environ.get("RANK", 0)) == 0
+
