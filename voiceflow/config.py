@@ -83,14 +83,18 @@ class AlignerConfig:
 
 @dataclass
 class VocoderConfig:
-    """Size of the vocoder, and of the discriminators that it is trained with."""
+    """Size of the vocoder, what its head tells, and the discriminators that it is trained with."""
 
+    differences: bool = False  # tells differences of phases, which are then summed up
     width: int = 256
     hidden: int = 768
     layers: int = 6
     kernel: int = 7
+    # Where it tells phases themselves:
     n_fft: int = 640  # of the spectrum that it makes; a multiple of the hop
     discriminators: float = 0.0  # their width, 1 as published; 0: none, spectral losses alone
+    # Where it tells differences:
+    iterations: int = 8  # of consistency, after the phases are summed up
 
 
 @dataclass

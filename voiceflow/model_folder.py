@@ -31,6 +31,7 @@ from voiceflow.config import (
 from voiceflow.files import replacing
 from voiceflow.models.aligner import PhoneRecogniser
 from voiceflow.models.duration import DurationFlowNetwork, DurationNetwork
+from voiceflow.models.phases import PhaseDifferences
 from voiceflow.models.velocity import VelocityNetwork
 from voiceflow.models.vocoder import Vocoder
 from voiceflow.text.phones import PhoneTable
@@ -135,7 +136,7 @@ class ModelFolder:
         elif name == "aligner" and self.config.aligner:
             network = build_aligner(self.config.aligner, self.phones, self.features)
         elif name == "vocoder" and self.config.vocoder:
-            network = Vocoder(self.config.vocoder, self.features)
+            network = build_vocoder(self.config.vocoder, self.features)
         else:
             raise UserError(
                 f"{self.path} has no {name} network: train one with `voiceflow train task={name} "
@@ -144,6 +145,11 @@ class ModelFolder:
         weights = self.path / f"{name}.safetensors"
         load_weights(network, weights)
         return network.eval()
+
+
+def build_vocoder(config: VocoderConfig, features: FeatureSpec) -> Vocoder | PhaseDifferences:
+    """An untrained vocoder."""
+    return (PhaseDifferences if config.differences else Vocoder)(config, features)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -220,7 +226,8 @@ def pack(
     """Copy a model folder with its weights in half precision, to be given away.
 
     aligner, vocoder: other model folders, of the same front end and phones, whose aligner and
-    vocoder the voice shall carry; they then hear with the voice's mean and deviation. A README.md
+    vocoder the voice shall carry; they then hear with the voice's mean and deviation, to which the
+    vocoder's weights are fitted. A README.md
     (model card) in `target` stays. Returns the files written. Raises UserError when the source is
     not complete or not finite in half precision, or aligner or vocoder do not fit.
     """
@@ -238,7 +245,10 @@ def pack(
             sources[name] = other
         elif getattr(folder.config, name) is not None:
             sources[name] = folder
-    weights = {name: place.load(name).state_dict() for name, place in sources.items()}
+    networks = {name: place.load(name) for name, place in sources.items()}
+    if "vocoder" in networks:
+        networks["vocoder"].renormalise(sources["vocoder"].features, folder.features)
+    weights = {name: network.state_dict() for name, network in networks.items()}
     for name, tensors in weights.items():
         if any(not torch.isfinite(w.half()).all() for w in tensors.values()):
             path = sources[name].path

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from voiceflow.audio.effects import cross_fade, rms, trim_silence
+from voiceflow.audio.effects import active_rms, cross_fade, rms, trim_silence
 
 
 def test_rms() -> None:
@@ -11,6 +11,16 @@ def test_rms() -> None:
     np.testing.assert_allclose(rms(np.array([[3.0, 1.0], [-3.0, 1.0]]), axis=0), [3, 1])
     assert rms(np.zeros(0)) == 0
     np.testing.assert_array_equal(rms(np.zeros((0, 2)), axis=0), [0, 0])
+
+
+def test_speech_is_measured_without_its_pauses() -> None:
+    rate = 16000
+    speech = np.random.default_rng(0).normal(size=(4160, 1)) * [0.2, 0.05]
+    pause = 0.001 * np.random.default_rng(1).normal(size=(12000, 2))
+    assert active_rms([speech, pause, speech], rate) == pytest.approx([0.2, 0.05], rel=0.02)
+    assert active_rms([0 * pause], rate) == [0, 0]
+    one_short_frame = active_rms([np.ones((320, 1)), np.ones((10, 1))], rate)
+    assert one_short_frame[0] == pytest.approx(np.sqrt(330 / 640))
 
 
 def test_a_sound_fades_into_itself_unchanged() -> None:

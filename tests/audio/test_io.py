@@ -16,7 +16,7 @@ from voiceflow.audio.io import (
     to_float,
     write,
 )
-from voiceflow.config import UserError
+from voiceflow.config import UserError, UserNote
 
 TYPES = {
     "PCM_U8": np.int16,
@@ -78,9 +78,26 @@ def test_lossy_files_are_kept_as_floats(tmp_path: Path, name: str) -> None:
     back = read(tmp_path / "out.wav")
     assert back.subtype == "FLOAT"
     np.testing.assert_array_equal(back.samples, decoded.samples)
-    with pytest.raises(UserError, match=r"out\.flac.*\.flac holds PCM.*name a \.wav"):
-        write(tmp_path / "out.flac", decoded)
-    assert not (tmp_path / "out.flac").exists()
+
+
+@pytest.mark.parametrize("subtype", ["PCM_32", "FLOAT", "DOUBLE"])
+def test_what_a_flac_cannot_hold_is_rounded_with_a_note(tmp_path: Path, subtype: str) -> None:
+    made = recording(subtype)
+    counted = r"[1-9]\d* of 6000 samples are rounded"
+    with pytest.warns(UserNote, match=rf"out\.flac.*{subtype}.*PCM_24: {counted}.*name a \.wav"):
+        write(tmp_path / "out.flac", made)
+    back = read(tmp_path / "out.flac")
+    assert back.subtype == "PCM_24"
+    wanted = to_float(made.samples).clip(-1, 1)
+    assert np.abs(to_float(back.samples) - wanted).max() <= 2.0**-23
+
+
+@pytest.mark.filterwarnings("error")
+def test_floats_that_a_flac_holds_are_kept_without_a_note(tmp_path: Path) -> None:
+    samples = recording("PCM_24").samples
+    made = Recording(to_float(samples).astype(np.float32), 44100, "FLOAT")
+    write(tmp_path / "out.flac", made)
+    np.testing.assert_array_equal(read(tmp_path / "out.flac").samples, samples)
 
 
 @pytest.mark.parametrize("subtype", list(TYPES))

@@ -102,6 +102,17 @@ class FeatureSpec:
         return load_group(FeatureSpec, "features", name)
 
 
+def filterbank(spec: FeatureSpec) -> Tensor:
+    """The mel filters (F, M), float32: mel = magnitudes (T, F) @ filters."""
+    from torchaudio.functional import melscale_fbanks
+
+    filters: Tensor = melscale_fbanks(
+        spec.n_fft // 2 + 1, spec.f_min, spec.f_max, spec.n_mels, spec.sample_rate, spec.mel_norm,
+        spec.mel_scale,
+    )  # fmt: skip
+    return filters
+
+
 class LogMel(nn.Module):
     """Waveform to natural-log mel spectrogram by torchaudio's Python transforms."""
 

@@ -32,7 +32,7 @@ _EXTRAS = {
     "eval": ("resemblyzer", "speechmos", "onnxruntime", "pystoi", "pesq", "transformers"),
     "finetune": ("peft",),
     "ray": ("ray",),
-    "pretrained": ("transformers", "vocos"),
+    "pretrained": ("transformers",),
     "dev": ("pytest", "hypothesis", "ruff", "mypy"),
 }
 

@@ -21,6 +21,9 @@ from voiceflow.data.waves import Waves
 
 PHONE_NOISE = 8  # numbers a frame: enough for two a phone, however many phones have no frames
 
+# A vocoder hears its examples at other levels than they were recorded at.
+GAIN_DECIBELS = (-12.0, 6.0)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -92,14 +95,18 @@ class ExampleMaker:
         )
 
     def _sounding(self, row: Framed, waves: Waves, generator: torch.Generator) -> Example:
-        """`crop_frames` frames from anywhere, with their sound; silence where there are fewer."""
+        """`crop_frames` frames from anywhere, with their sound, louder or softer than recorded;
+        silence where there are fewer."""
         frames, spec = self.crop_frames, self.features
         places = max(len(row.mel) - frames, 0) + 1
         start = int(torch.randint(places, (), generator=generator))
         mel = torch.full((frames, row.mel.shape[1]), math.log(spec.floor))
         found = row.mel[start : start + frames].astype(np.float32)
-        mel[: len(found)] = torch.from_numpy(found)
-        wave = waves.crop(row.id, start * spec.hop, (frames - 1) * spec.hop)
+        low, high = GAIN_DECIBELS
+        gain = 10 ** ((low + (high - low) * uniform(generator)) / 20)
+        mel[: len(found)] = torch.from_numpy(found) + spec.power * math.log(gain)
+        mel = mel.clamp(min=math.log(spec.floor))
+        wave = gain * waves.crop(row.id, start * spec.hop, (frames - 1) * spec.hop)
         return Example(
             id=row.id, mel=spec.normalise(mel), phones=torch.zeros(1, dtype=torch.long),
             durations=torch.tensor([frames]), mask=torch.ones(1, dtype=torch.bool),

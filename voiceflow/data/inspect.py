@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from voiceflow.alignment.frames import FramedAlignment, FramedWord
 from voiceflow.config import UserError
 from voiceflow.data.manifest import Rejected, Utterance, read_manifest
-from voiceflow.data.shards import PreparedUtterance, open_prepared
+from voiceflow.data.shards import PreparedUtterance, open_prepared, schema
 from voiceflow.text.phones import SILENCE, base_of
 
 if TYPE_CHECKING:
@@ -229,7 +229,10 @@ def find_utterance(folder: Path, id: str) -> PreparedUtterance:
         if any(pc.index(batch["id"], id).as_py() >= 0 for batch in read_batches(path, ["id"])):
             with reading_parquet(path):
                 table = pq.read_table(path, filters=[("id", "==", id)])
-            return _row(table.to_batches()[0], folder, n_mels)
+            found = _row(table.to_batches()[0].slice(0, 1), folder, n_mels)
+            manifest = folder / "manifest.jsonl"
+            audio = {u.id: u.audio for u in read_manifest(manifest)} if manifest.is_file() else {}
+            return replace(found, utterance=replace(found.utterance, audio=audio.get(id, "")))
     if rejected_file(folder).is_file():
         for rejected in read_rejected(rejected_file(folder)):
             if rejected.id == id:
@@ -237,13 +240,17 @@ def find_utterance(folder: Path, id: str) -> PreparedUtterance:
     raise UserError(f"{folder}: no utterance {id!r}: {folder / 'manifest.jsonl'} names those there")
 
 
-def _row(batch: pa.RecordBatch, folder: Path, n_mels: int) -> PreparedUtterance:
-    [row] = batch.slice(0, 1).drop_columns(["mel"]).to_pylist()
-    manifest = folder / "manifest.jsonl"
-    audio = {u.id: u.audio for u in read_manifest(manifest)} if manifest.is_file() else {}
-    utterance = Utterance(
-        row["id"], audio.get(row["id"], ""), row["text"], row["speaker"], row["language"]
-    )
+def read_rows(path: Path, n_mels: int) -> Iterator[PreparedUtterance]:
+    """The utterances of a shard, without their audio; UserError where it or one is damaged."""
+    for batch in read_batches(path, schema().names):
+        for number in range(len(batch)):
+            yield _row(batch.slice(number, 1), path, n_mels)
+
+
+def _row(batch: pa.RecordBatch, place: Path, n_mels: int) -> PreparedUtterance:
+    """A batch of one row; place: what an error names."""
+    [row] = batch.drop_columns(["mel"]).to_pylist()
+    utterance = Utterance(row["id"], "", row["text"], row["speaker"], row["language"])
     try:
         mel = batch["mel"].flatten().to_numpy()
         framed = FramedAlignment(
@@ -256,7 +263,7 @@ def _row(batch: pa.RecordBatch, folder: Path, n_mels: int) -> PreparedUtterance:
         )
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{folder}: {row['id']} is damaged ({error}): see `voiceflow data validate {folder}`"
+            f"{place}: {row['id']} is damaged ({error}): see `voiceflow data validate`"
         ) from error
 
 

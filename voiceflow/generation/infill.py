@@ -111,8 +111,8 @@ def lay_out_infill(
             part_slots, found = _cut_heard(part_slots, framed, heard, first, len(gaps), rate, hop)
             for a, b in found:
                 gaps.append(Gap(a, b, b - a if keep_length else None))
-                cuts.append((max(_sample(a, n_frames, hop, len(wave)), start),
-                             min(_sample(b, n_frames, hop, len(wave)), end)))
+                cuts.append((max(border_sample(a, n_frames, hop, len(wave)), start),
+                             min(border_sample(b, n_frames, hop, len(wave)), end)))
         slots += part_slots
         position = last
     return Layout(slots, gaps, mel, cuts)
@@ -123,7 +123,7 @@ def _middle(span: Span) -> float:
     return (span.start + span.end) / 2
 
 
-def _sample(frame: int, n_frames: int, hop: int, n_samples: int) -> int:
+def border_sample(frame: int, n_frames: int, hop: int, n_samples: int) -> int:
     """The sample at the border before a frame: half a hop before its centre."""
     if frame <= 0:
         return 0

@@ -18,6 +18,15 @@ from voiceflow.text.phones import PhoneTable
 
 
 @dataclass(frozen=True)
+class Near:
+    """A sound to begin at instead of noise: `mel` (T, M) normalised log-mel, as it is on the path
+    at time t in (0, 1). What is drawn keeps more of it the later t is (Meng et al. 2022)."""
+
+    mel: Tensor
+    t: float
+
+
+@dataclass(frozen=True)
 class Sampled:
     """mel: (K, T, M) normalised log-mel, context frames as given; and what it cost."""
 
@@ -50,6 +59,7 @@ def sample(
     settings: SampleConfig,
     seed: int,
     count: int = 1,
+    near: Near | None = None,
 ) -> Sampled:
     """Draw `count` samples of the plan's gaps, as seeds seed, seed + 1, ... would one by one.
 
@@ -68,6 +78,8 @@ def sample(
         raise UserError(f"context_frames must be at least 1, found {settings.context_frames}")
     if not settings.temperature >= 0:
         raise UserError(f"temperature must be 0 or more, found {settings.temperature}")
+    if near is not None and not 0 < near.t < 1:
+        raise UserError(f"the time to begin at must lie between 0 and 1, found {near.t}")
     n_frames, n_mels = plan.context.shape
     durations = torch.tensor(plan.durations)
     frame_phones = torch.tensor(phones.ids(plan.phones)).repeat_interleave(durations)
@@ -78,7 +90,7 @@ def sample(
     for window in windows(plan.mask, settings.context_frames):
         drawn = _sample_window(
             network, noise[:, window], plan.context[window], plan.mask[window],
-            frame_phones[window], settings,
+            frame_phones[window], settings, near and Near(near.mel[window], near.t),
         )  # fmt: skip
         mel[:, window] = drawn.mel
         nfe, passes = nfe + drawn.nfe, passes + drawn.network_passes
@@ -92,6 +104,7 @@ def _sample_window(
     mask: Tensor,
     phones: Tensor,
     settings: SampleConfig,
+    near: Near | None,
 ) -> Sampled:
     """One stretch: noise (K, T, M), context (T, M), mask and phones (T,)."""
     count, n_frames, _ = noise.shape
@@ -109,8 +122,13 @@ def _sample_window(
     if settings.guidance != 0:
         nothing = (torch.zeros_like(context), torch.zeros_like(phones))
         velocity = Guided(conditioned, [(context, phones), nothing], constant(settings.guidance))
+    start: Tensor = noise
+    steps: int | Tensor = settings.steps
+    if near is not None:
+        start = path.sample(noise, near.mel.expand_as(noise), torch.tensor(near.t))
+        steps = torch.linspace(near.t, 1, settings.steps + 1)
     solution = solve(
-        velocity, noise, settings.steps, settings.solver, path=path,
+        velocity, start, steps, settings.solver, path=path,
         context=Context(noise, context, mask, path),
     )  # fmt: skip
     return Sampled(solution.x, solution.nfe, solution.passes)

@@ -1,73 +1,32 @@
-"""Networks whose weights are downloaded, by `transformers`: found, read, and fed in batches.
+"""Networks whose weights are downloaded, by `transformers`: read, and fed in batches.
 
-Weights are safetensors, in a folder or on the Hugging Face Hub; pickles are not opened, since they
-can run code. A name may hold a revision: `facebook/hubert-large-ls960-ft@refs/pr/1`.
+Their files are found by `voiceflow.hub`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from importlib import import_module, metadata
-from pathlib import Path
+from importlib import metadata
 from typing import Any
 
+from voiceflow import hub
 from voiceflow.config import UserError
-from voiceflow.measures.speaker import INSTALL
+from voiceflow.hub import FILES, Source, find, first_line
 from voiceflow.measures.subject import fingerprint
 
+__all__ = (
+    "BATCH_SECONDS", "Source", "batches", "describe", "find", "frames", "library", "load", "read",
+    "shortest",
+)  # fmt: skip
+
 BATCH_SECONDS = 60.0
-# Not model*.safetensors: Whisper's repository holds a second copy, model.fp32-*.
-FILES = ("*.json", "*.txt", "model.safetensors", "model-*.safetensors")
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # Trained with, never used by a network that only hears.
 UNUSED = ("masked_spec_embed",)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model's files. name: as it was asked for; commit: of the Hub, None for a folder."""
-
-    name: str
-    folder: Path
-    commit: str | None
-
-    @cached_property
-    def fingerprint(self) -> str | None:
-        """Of a folder's files; the Hub's have a commit."""
-        return None if self.commit else fingerprint(self.folder)
-
-
 def library(name: str = "transformers") -> Any:
     """An optional library, or UserError with the install line."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UserError(f"pretrained scorers need {name}: {INSTALL}") from error
-
-
-def find(model: str, files: Sequence[str] = FILES) -> Source:
-    """A model in a folder, or from the Hub's cache or the Hub; UserError where it is in neither."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return Source(model, folder, None)
-    name, _, revision = model.partition("@")
-    try:
-        snapshot = library("huggingface_hub").snapshot_download(
-            name, revision=revision or None, allow_patterns=list(files)
-        )
-    # No network, no such model, a name that cannot be one: the client's versions differ in what
-    # they raise, and most of it has no base in common.
-    except Exception as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"model '{model}' is no folder here, and the Hugging Face Hub did not give it "
-            f"({_line(error)}): check the name and the network; without one, run `hf download "
-            f"{name} --local-dir FOLDER` elsewhere and give that folder"
-        ) from error
-    return Source(model, Path(snapshot), Path(snapshot).name)
+    return hub.library(name, "pretrained scorers", "eval")
 
 
 def load(source: Source, kind: str, device: str, unused: Sequence[str] = UNUSED) -> Any:
@@ -77,7 +36,7 @@ def load(source: Source, kind: str, device: str, unused: Sequence[str] = UNUSED)
     are pickles, or are of another network.
     """
     if not any(source.folder.glob("model*.safetensors*")):
-        pickles = sorted(path.name for p in PICKLES for path in source.folder.glob(p))
+        pickles = source.pickles()
         raise UserError(
             f"model '{source.name}' ({source.folder}) holds no model.safetensors"
             + (f" but {', '.join(pickles)}" if pickles else "")
@@ -106,9 +65,9 @@ def read(source: Source, kind: str, **options: Any) -> Any:
     # A missing file is an OSError or a TypeError, a cut one SafetensorError or ValueError, ...
     except Exception as error:
         raise UserError(
-            f"model '{source.name}' ({source.folder}) cannot be read as {kind} ({_line(error)}): "
-            f"expected all of the model's {', '.join(FILES[:3])} files; get it again, or check "
-            "that it is such a model"
+            f"model '{source.name}' ({source.folder}) cannot be read as {kind} "
+            f"({first_line(error)}): expected all of the model's {', '.join(FILES[:3])} files; get "
+            "it again, or check that it is such a model"
         ) from error
 
 
@@ -120,7 +79,7 @@ def describe(
         "scorer": name,
         "model": source.name,
         "commit": source.commit,
-        "fingerprint": digest or source.fingerprint,
+        "fingerprint": digest or (None if source.commit else fingerprint(source.folder)),
         "network": kind,
         "transformers": metadata.version("transformers"),
         "dtype": "float32",
@@ -160,8 +119,3 @@ def shortest(config: Any, count: int = 1) -> int:
     for kernel, stride in reversed(pairs):
         count = (count - 1) * stride + kernel
     return count
-
-
-def _line(error: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

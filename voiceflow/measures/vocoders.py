@@ -26,6 +26,7 @@ from voiceflow.measures.scorer import Estimate, Metric, Score, Scorer, Sound, es
 from voiceflow.measures.subject import spread_over_speakers
 from voiceflow.nn.spectral import SpectralDistance
 from voiceflow.vocoders.choice import Vocodes
+from voiceflow.vocoders.differences import DifferenceVocoder
 from voiceflow.vocoders.neural import NeuralVocoder
 
 ORIGINAL = "original"
@@ -145,7 +146,7 @@ def measure_vocoders(
 
 
 def _parameters(vocoder: Vocodes | None) -> int:
-    if not isinstance(vocoder, NeuralVocoder):
+    if not isinstance(vocoder, NeuralVocoder | DifferenceVocoder):
         return 0
     return sum(p.numel() for p in vocoder.network.parameters())
 

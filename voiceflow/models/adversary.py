@@ -35,7 +35,7 @@ class VocoderGame(nn.Module):
     def forward(self, mel: Tensor, wave: Tensor) -> dict[str, Tensor]:
         """mel: (B, T, M) normalised; wave: (B, (T - 1) * hop) what was recorded there -> (B,) each.
 
-        loss: what is to be lowered; mel, spectral: distances of log-mels and of spectra.
+        loss: what is to be lowered; log_mel_error, spectral_distance: of log-mels and of spectra.
         """
         made = self.vocoder(mel)
         distance = self.spectral(made, wave)
@@ -43,7 +43,8 @@ class VocoderGame(nn.Module):
         loss = MEL_WEIGHT * apart + SPECTRAL_WEIGHT * distance
         if self.judges is not None:
             loss = loss + self._game(made, wave.float())
-        return {"loss": loss, "mel": apart.detach(), "spectral": distance.detach()}
+        return {"loss": loss, "log_mel_error": apart.detach(),
+                "spectral_distance": distance.detach()}  # fmt: skip
 
     def _features(self, wave: Tensor) -> Tensor:
         return self.log_mel(wave.float())

@@ -29,6 +29,7 @@ from voiceflow.model_folder import (
 from voiceflow.models.adversary import VocoderGame
 from voiceflow.models.aligner import BLANK, PhoneRecogniser
 from voiceflow.models.duration import normalised_logs
+from voiceflow.models.phases import PhaseLosses
 from voiceflow.text.phones import NONE, SILENCE, PhoneTable, base_of
 
 
@@ -305,7 +306,8 @@ def phone_draws(batch: Batch, number: int) -> Tensor:
 
 
 class VocoderTask:
-    """Log-mel to waveform, by spectral losses and, if it has any, against discriminators."""
+    """Log-mel to waveform: by phase differences, or by spectral losses and, if it has any, against
+    discriminators."""
 
     name = "vocoder"
     part = "vocoder"
@@ -316,7 +318,9 @@ class VocoderTask:
             raise UserError("train.fsdp is for Transformers: train a vocoder without it")
 
     def build(self, phones: PhoneTable, features: FeatureSpec) -> nn.Module:
-        """The untrained vocoder, with its discriminators."""
+        """The untrained vocoder with what it learns from."""
+        if self.network_config.differences:
+            return PhaseLosses(self.network_config, features)
         return VocoderGame(self.network_config, features)
 
     def loss_sum(self, network: nn.Module, batch: Batch) -> Tensor:
@@ -333,12 +337,9 @@ class VocoderTask:
         return batch.frame_lengths
 
     def figure_sums(self, network: nn.Module, batch: Batch) -> dict[str, float]:
-        """Distances of log-mels and of spectra at several resolutions."""
+        """Each of its losses by name."""
         told = network(batch.mel, batch.wave)
-        return {
-            "log_mel_error": float(told["mel"].sum()),
-            "spectral_distance": float(told["spectral"].sum()),
-        }
+        return {name: float(value.sum()) for name, value in told.items() if name != "loss"}
 
 
 def make_task(config: RunConfig) -> Task:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from voiceflow.audio.features import FeatureSpec
+from voiceflow.audio.features import FeatureSpec, filterbank
 
 # On real speech the bands are met to 1e-5 of their value after 30 steps.
 _INVERSION_STEPS = 30
@@ -52,13 +52,7 @@ class GriffinLim:
 
     @cached_property
     def _filters(self) -> Tensor:
-        from torchaudio.functional import melscale_fbanks
-
-        s = self.spec
-        filters: Tensor = melscale_fbanks(
-            s.n_fft // 2 + 1, s.f_min, s.f_max, s.n_mels, s.sample_rate, s.mel_norm, s.mel_scale
-        )
-        return filters
+        return filterbank(self.spec)
 
     @torch.no_grad()
     def __call__(self, log_mel: Tensor) -> Tensor:
