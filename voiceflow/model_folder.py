@@ -33,7 +33,7 @@ from voiceflow.models.aligner import PhoneRecogniser
 from voiceflow.models.duration import DurationFlowNetwork, DurationNetwork
 from voiceflow.models.phases import PhaseDifferences
 from voiceflow.models.velocity import VelocityNetwork
-from voiceflow.models.vocoder import Vocoder
+from voiceflow.models.vocoder import Backbone, Vocoder
 from voiceflow.text.phones import PhoneTable
 
 NETWORKS = ("velocity", "duration", "duration_flow", "aligner", "vocoder")
@@ -246,8 +246,8 @@ def pack(
         elif getattr(folder.config, name) is not None:
             sources[name] = folder
     networks = {name: place.load(name) for name, place in sources.items()}
-    if "vocoder" in networks:
-        networks["vocoder"].renormalise(sources["vocoder"].features, folder.features)
+    if isinstance(vocodes := networks.get("vocoder"), Backbone):
+        vocodes.renormalise(sources["vocoder"].features, folder.features)
     weights = {name: network.state_dict() for name, network in networks.items()}
     for name, tensors in weights.items():
         if any(not torch.isfinite(w.half()).all() for w in tensors.values()):

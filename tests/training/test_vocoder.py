@@ -176,3 +176,43 @@ def test_recordings_are_forgotten_when_there_are_too_many(sounding: Path) -> Non
     for id in [*waves.paths, *waves.paths]:
         assert np.array_equal(waves.crop(id, 100, 500), alone[id])
     assert waves._held <= 20_000 or len(waves._kept) == 1
+
+
+@pytest.mark.parametrize("differences", ["true", "false"])
+def test_a_held_out_recording_is_made_anew(
+    sounding: Path, tmp_path: Path, differences: str
+) -> None:
+    """Sound, picture and figures at each sampling; nearer after an update or twelve."""
+    run = go(sounding, tmp_path / "run", "train.sample_every=6", "train.learning_rate=5e-3",
+             f"vocoder.differences={differences}")  # fmt: skip
+    folder = tmp_path / "run" / "vocoder" / "samples"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        f"{update:08d}-resynthesis.{kind}" for update in (6, 12) for kind in ("png", "wav")
+    ]
+    figures = [line for line in run.log if "stft_distance" in line]
+    assert [line["update"] for line in figures] == [6, 12]
+    assert all(math.isfinite(line["stft_distance"]) for line in figures)
+
+
+def test_a_vocoder_of_differences_is_trained_and_loaded(sounding: Path, tmp_path: Path) -> None:
+    run = go(sounding, tmp_path / "run", "vocoder.differences=true", "train.learning_rate=5e-3")
+    assert run.validation[-1][1] < run.validation[0][1]
+    assert {"magnitude", "over_time", "over_frequency"} <= set(run.log[-1])
+    wave = named_vocoder(tmp_path / "run" / "model", SPEC)(torch.zeros(20, 80) - 5)
+    assert wave.shape == (19 * SPEC.hop,)
+
+
+def test_packed_for_a_voice_of_other_statistics_it_sounds_the_same(
+    sounding: Path, tiny_voice: Path, tmp_path: Path
+) -> None:
+    """But for the edges, where its convolution hears zeros."""
+    go(sounding, tmp_path / "run", "train.updates=2", "vocoder.differences=true")
+    model = tmp_path / "run" / "model"
+    pack(tiny_voice, tmp_path / "voice", vocoder=model)
+    packed = ModelFolder.open(tmp_path / "voice")
+    own = ModelFolder.open(model)
+    mel = torch.randn(60, 80, generator=torch.Generator().manual_seed(0)) - 5
+    a = own.load("vocoder")(own.features.normalise(mel)[None])
+    b = packed.load("vocoder")(packed.features.normalise(mel)[None])
+    for one, other in zip(a, b, strict=True):
+        torch.testing.assert_close(other[:, 10:-10], one[:, 10:-10], rtol=2e-2, atol=2e-3)

@@ -52,7 +52,7 @@ from voiceflow.training.run import (
     with_statistics_of,
 )
 from voiceflow.training.safety import REQUEUE, Preemption, StallWatch, naming_memory
-from voiceflow.training.samples import draw_samples
+from voiceflow.training.samples import SHOWN, samples
 from voiceflow.training.sharding import is_sharded, shard, whole, without_sync
 from voiceflow.training.tasks import Task, make_task
 
@@ -166,7 +166,7 @@ def train(config: RunConfig) -> None:
                     f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items()))
             if options.sample_every and (state.update % options.sample_every == 0 or last):
                 averages = state.ema.state_dict()
-                if accelerator.is_main_process and task.name == "velocity" and held_out:
+                if accelerator.is_main_process and task.name in SHOWN and held_out:
                     show_samples(config, task, prepared, held_out[0], averages, monitor, state)
             if state.update % options.checkpoint_every == 0 or last or stopping:
                 state.feed = feed.state_dict(gather_object)
@@ -204,15 +204,15 @@ def show_samples(
     monitor: Monitor,
     state: checkpoint.TrainState,
 ) -> None:
-    """A gap and a sentence of a held-out utterance, in out/<task>/samples and in the trackers."""
+    """A held-out utterance, in out/<task>/samples and in the trackers: of a velocity network a gap
+    and a sentence, of a vocoder the recording made anew."""
     network = task.build(prepared.phones, prepared.features).eval()
     averages = merged({k: v.to("cpu") for k, v in averages.items()}, config.train)
     network.load_state_dict(averages)
     folder = Path(config.out) / task.name / "samples"
     [framed] = prepared.rows([row])
     settings = replace(config.sample, path=config.task.path)
-    for shown in draw_samples(network, framed, prepared.features, prepared.phones, settings, folder,
-                              state.update):  # fmt: skip
+    for shown in samples(network, framed, prepared, settings, folder, state.update):
         monitor.show(state.update, shown)
 
 

@@ -68,7 +68,12 @@ class Monitor:
                 file.write(json.dumps({"update": update, **values}) + "\n")
 
     def show(self, update: int, shown: Shown) -> None:
-        """A sample in TensorBoard, as sound and picture; other trackers get the picture."""
+        """A sample in TensorBoard, as sound and picture; other trackers get the picture.
+
+        Its figures go to all, and to log.jsonl.
+        """
+        if shown.figures:
+            self.log(update, **shown.figures)
         for tracker in self.accelerator.trackers:
             picture = np.asarray(Image.open(shown.picture).convert("RGB"))
             if tracker.name == "tensorboard":

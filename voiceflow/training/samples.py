@@ -1,38 +1,61 @@
-"""What the ear and the eye can judge of a run: a filled gap and a spoken sentence, now and then."""
+"""What the ear and the eye can judge of a run: a filled gap and a spoken sentence of a voice, a
+recording made anew by a vocoder, now and then."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from voiceflow.audio.features import FeatureSpec
+from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.audio.io import Recording, write
 from voiceflow.config import SampleConfig
-from voiceflow.data.shards import Framed
+from voiceflow.data.shards import Framed, Prepared
+from voiceflow.data.waves import Waves
 from voiceflow.generation.plan import Plan
 from voiceflow.generation.sample import sample
+from voiceflow.models.adversary import VocoderGame
+from voiceflow.models.phases import PhaseLosses
+from voiceflow.nn.spectral import SpectralDistance
 from voiceflow.pictures.spectrogram import infill_picture
 from voiceflow.text.phones import PhoneTable
+from voiceflow.vocoders.choice import vocoder_of
 from voiceflow.vocoders.griffin_lim import GriffinLim
 
+SHOWN = ("velocity", "vocoder")  # the tasks that have samples
 MOST_FRAMES = 600
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A sample's files and its sound: wave (n,) float32 at `sample_rate`."""
+    """A sample: its files, its sound, wave (n,) float32 at `sample_rate`, and figures by name."""
 
     name: str
     wave: np.ndarray
     sample_rate: int
     sound: Path
     picture: Path
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def samples(
+    network: nn.Module, row: Framed, prepared: Prepared, settings: SampleConfig, folder: Path,
+    update: int,
+) -> Iterator[Shown]:  # fmt: skip
+    """What a network in training makes of a held-out utterance, as files in `folder`."""
+    if isinstance(network, PhaseLosses | VocoderGame):
+        waves = Waves.of(Path(prepared.address), prepared.features.sample_rate)
+        yield vocode_sample(network.vocoder, row, prepared.features, waves, folder, update)
+    else:
+        yield from draw_samples(
+            network, row, prepared.features, prepared.phones, settings, folder, update
+        )
 
 
 def plans(row: Framed, features: FeatureSpec, phones: PhoneTable) -> dict[str, tuple[Plan, Tensor]]:
@@ -87,3 +110,36 @@ def draw_samples(
             f"{row.id}, update {update}: original, {name} generated",
         )  # fmt: skip
         yield Shown(name, wave, features.sample_rate, sound, picture)
+
+
+def vocode_sample(
+    network: nn.Module, row: Framed, features: FeatureSpec, waves: Waves, folder: Path, update: int
+) -> Shown:
+    """A held-out recording made anew from its features: sound, picture, and how near it comes.
+
+    figures: the multi-resolution STFT distance and, where the package pesq is installed and the
+    rate allows, PESQ.
+    """
+    mel = torch.from_numpy(row.mel[:MOST_FRAMES].astype(np.float32))
+    original = waves.crop(row.id, 0, (len(mel) - 1) * features.hop)
+    made = vocoder_of(network, features)(mel)
+    name = "resynthesis"
+    sound = folder / f"{update:08d}-{name}.wav"
+    folder.mkdir(parents=True, exist_ok=True)
+    write(sound, Recording.from_mono(made.numpy(), features.sample_rate))
+    found = LogMel(features)(made)
+    picture = sound.with_suffix(".png")
+    infill_picture(
+        picture, mel.numpy(), found.numpy(), features, [], [], [], [],
+        f"{row.id}, update {update}: original, made anew",
+    )  # fmt: skip
+    with torch.no_grad():
+        apart = SpectralDistance()(made[None], torch.from_numpy(original)[None])
+    figures = {"stft_distance": float(apart)}
+    with suppress(ImportError):
+        from pesq import PesqError, pesq
+
+        if features.sample_rate == 16000:
+            with suppress(PesqError):  # nothing is said in it
+                figures["pesq"] = float(pesq(16000, original, made.numpy(), "wb"))
+    return Shown(name, made.numpy(), features.sample_rate, sound, picture, figures)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import UserError
@@ -59,11 +59,15 @@ def named_vocoder(name: str | Path, features: FeatureSpec) -> Vocodes:
 
 def _carried(folder: ModelFolder) -> Vocodes:
     """The vocoder that a folder carries; UserError where it has none."""
-    network = folder.load("vocoder")
+    return vocoder_of(folder.load("vocoder"), folder.features)
+
+
+def vocoder_of(network: nn.Module, features: FeatureSpec) -> Vocodes:
+    """A network of ours as a vocoder."""
     if isinstance(network, PhaseDifferences):
-        return DifferenceVocoder(network, folder.features)
+        return DifferenceVocoder(network, features)
     assert isinstance(network, Vocoder)
-    return NeuralVocoder(network, folder.features)
+    return NeuralVocoder(network, features)
 
 
 def require_front_end(vocoder: FeatureSpec, voice: FeatureSpec, name: str) -> None:
