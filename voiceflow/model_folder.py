@@ -116,7 +116,7 @@ class ModelFolder:
             )
         return ModelFolder(
             path,
-            _read_config(path / "config.yaml"),
+            read_config(path / "config.yaml"),
             PhoneTable.load(path / "phones.json"),
             FeatureSpec.load(path / "features.json"),
         )
@@ -165,7 +165,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
         raise UserError(f"{path}: the weights do not fit config.yaml ({reason})") from error
 
 
-def _read_config(path: Path) -> FolderConfig:
+def read_config(path: Path) -> FolderConfig:
+    """A folder's config.yaml; UserError where it cannot be read or holds what is unknown."""
     import yaml
 
     try:

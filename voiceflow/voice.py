@@ -113,8 +113,8 @@ class Voice:
     def load(cls, voice: str | Path, vocoder: str | Path | None = None) -> Voice:
         """A bundled voice by name, or a model folder; UserError when it is not complete.
 
-        vocoder: `griffin-lim`, or a model folder whose vocoder it shall have; its own, if it has
-        one, or Griffin-Lim where none is named.
+        vocoder: `griffin-lim`, a model folder whose vocoder it shall have, or a public one
+        (`named_vocoder`); its own, if it has one, or Griffin-Lim where none is named.
         """
         folder = ModelFolder.open(voice)
         loaded = cls(folder, None if vocoder is None else named_vocoder(vocoder, folder.features))

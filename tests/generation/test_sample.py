@@ -269,3 +269,31 @@ def test_a_phone_that_the_table_lacks() -> None:
     plan = replace(plan_of((1, 2), n_frames=5), phones=("Q",))
     with pytest.raises(UserError, match="'Q' is not in the model's table"):
         sample(Field(local), plan, TABLE, SETTINGS, seed=0)
+
+
+def test_what_begins_near_a_sound_is_the_path_from_it() -> None:
+    """With a velocity of zero the result is the path at t; with the true one, the target."""
+    from voiceflow.generation.sample import Near
+
+    plan = plan_of((20, 40))
+    sound = torch.full((60, N_MELS), 3.0)
+    still = Field(lambda x, context, phones, t: torch.zeros_like(x))
+    drawn = sample(still, plan, TABLE, SETTINGS, 5, near=Near(sound, 0.75))
+    noise = torch.randn(60, N_MELS, generator=generator_for("sample", 5))
+    sigma = 1 - (1 - 1e-5) * 0.75
+    expected = 0.75 * sound + sigma * noise
+    torch.testing.assert_close(drawn.mel[0, 20:40], expected[20:40], rtol=1e-3, atol=1e-3)
+    assert torch.equal(drawn.mel[0, :20], plan.context[:20])
+    assert all(float(t.min()) >= 0.75 for *_, t in still.shown)
+    drawn = sample(Field(to_target), plan, TABLE, SETTINGS, 5, near=Near(sound, 0.75))
+    phones = torch.tensor(TABLE.ids(plan.phones)).repeat_interleave(5)
+    torch.testing.assert_close(drawn.mel[0, 20:40], target_of(phones)[20:40], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("t", [0.0, 1.0, -0.1])
+def test_a_beginning_that_is_none(t: float) -> None:
+    from voiceflow.generation.sample import Near
+
+    with pytest.raises(UserError, match="must lie between 0 and 1"):
+        sample(Field(to_target), plan_of((20, 40)), TABLE, SETTINGS, 0,
+               near=Near(torch.zeros(60, N_MELS), t))  # fmt: skip

@@ -192,7 +192,9 @@ def vocoder(
     voice: VoiceOption = "mini",
     vocoder: Annotated[
         list[str] | None,
-        typer.Option(help="Model folders that have one; the voice's own if none is named."),
+        typer.Option(
+            help="Vocoders, as `vocode --vocoder` takes them; the voice's own if none is named."
+        ),
     ] = None,
     per_speaker: Annotated[int, typer.Option(min=1, help="Utterances of each speaker.")] = 2,
     out: ReportOption = None,

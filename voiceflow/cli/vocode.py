@@ -14,7 +14,10 @@ def vocode(
     voice: VoiceOption = "mini",
     vocoder: Annotated[
         str | None,
-        typer.Option(help="griffin-lim, or a model folder that has one; the voice's if not given."),
+        typer.Option(
+            help="griffin-lim, a voice or model folder that has one, or a public one's folder or "
+            "Hugging Face name; the voice's own if not given."
+        ),
     ] = None,
 ) -> None:
     """Make a recording anew from its mel spectrogram: what the vocoder alone does to it.
