@@ -11,7 +11,7 @@ import pytest
 ROWS = (
     ("cli", "serving"),
     ("benchmark", "toy"),
-    ("training", "voice"),
+    ("training", "voice", "generated", "planner"),
     ("generation", "measures", "data", "pictures"),
     ("alignment", "vocoders"),
     ("model_folder",),

@@ -2,112 +2,68 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from voiceflow.alignment.frames import to_frames
-from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
-from voiceflow.alignment.pronunciation import english_lexicon
-from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError
+from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.audio.effects import trim_silence
-from voiceflow.audio.features import FeatureSpec, LogMel
-from voiceflow.audio.io import Recording, read, resample, write
-from voiceflow.config import SampleConfig, UserError, UserNote
-from voiceflow.generation.durations import regressed_durations
-from voiceflow.generation.infill import Layout, check_score, lay_out_infill
-from voiceflow.generation.plan import Gap, Plan, Slot, known_slots, lay_out, within
-from voiceflow.generation.sample import Sampled, sample
-from voiceflow.generation.spans import Span, check_spans
+from voiceflow.audio.io import Recording, resample
+from voiceflow.config import SampleConfig, UserError, load_group
+from voiceflow.generated import Generated, joined
+from voiceflow.generation.infill import Layout
+from voiceflow.generation.level import context_length, matched
+from voiceflow.generation.pace import check_speed, new_phones, read_durations
+from voiceflow.generation.plan import Plan, Slot
+from voiceflow.generation.ranking import Rank, rank
+from voiceflow.generation.sample import sample
+from voiceflow.generation.sentences import parts_of
+from voiceflow.generation.spans import Span
 from voiceflow.generation.splice import Fill, cut, splice
 from voiceflow.model_folder import ModelFolder
+from voiceflow.planner import EDGE_SILENCE_SECONDS, Known, Planner, Sound, given
 from voiceflow.text.normalise import words_of
-from voiceflow.text.phones import SILENCE, with_ghost_silences
+from voiceflow.text.phones import SILENCE
 from voiceflow.vocoders.choice import Vocodes, make_vocoder, named_vocoder
 
-EDGE_SILENCE_SECONDS = 0.1
+# Between the parts of a long text, beside the silence at their edges.
+PAUSE_SECONDS = 0.3
 # Frames of real spectrogram on either side of a gap that the vocoder hears with it.
 VOCODER_CONTEXT_FRAMES = 60
+PRESETS = ("paper", "best", "fast")
 
-Sound = Recording | Path | str
 
+class Asked(TypedDict, total=False):
+    """How a task is done; the voice's own preset where a value is missing or None.
 
-@dataclass(frozen=True)
-class Generated:
-    """What a task gave.
-
-    recording: the sound; plan: phones, durations and gaps behind it; mel: (T, M) un-normalised
-    log-mel of the whole; layout: the recording as it was found (None where there was none);
-    settings and seed: what it was made with; nfe, network_passes: what it cost.
+    preset: paper, best or fast. candidates: so many samples, of which the one is taken whose words
+    are heard best; its seed is told in the result.
     """
 
-    recording: Recording
-    plan: Plan
-    mel: Tensor
-    features: FeatureSpec
-    settings: SampleConfig
     seed: int
-    nfe: int
-    network_passes: int
-    layout: Layout | None = None
-
-    def save(self, path: Path | str) -> None:
-        """Write the sound as .wav or .flac; UserError when it cannot be written."""
-        write(Path(path), self.recording)
-
-    def draw(self, path: Path | str, title: str = "") -> None:
-        """Write a PNG of the spectrogram before and after, with phones and spans."""
-        from voiceflow.pictures.spectrogram import infill_picture
-
-        hop = self.features.hop_seconds
-        after = _timed(self.plan.phones, self.plan.durations, hop)
-        spans_after = [(a * hop, b * hop) for a, b in self.plan.gaps]
-        before_mel, before, spans_before = self.mel, after, spans_after
-        if self.layout is not None:
-            before_mel = self.layout.mel
-            before = _timed_before(self.layout, hop)
-            spans_before = [(g.first * hop, g.last * hop) for g in self.layout.gaps]
-        infill_picture(
-            Path(path), before_mel.numpy(), self.mel.numpy(), self.features,
-            before, after, spans_before, spans_after, title,
-        )
+    preset: str | None
+    steps: int | None
+    guidance: float | None
+    solver: str | None
+    candidates: int
 
 
-def _timed(
-    phones: Sequence[str], durations: Sequence[int], hop: float, start: int = 0
-) -> list[tuple[str, float, float]]:
-    edges = np.concatenate([[0], np.cumsum(durations)]) + start
-    return [(p, a * hop, b * hop) for p, a, b in zip(phones, edges, edges[1:], strict=False)]
+class Voice(Planner):
+    """A loaded model folder. `Voice.load("mini")` needs no network.
 
-
-def _timed_before(layout: Layout, hop: float) -> list[tuple[str, float, float]]:
-    """The recording's own phones; what lies in gaps is left out."""
-    timed: list[tuple[str, float, float]] = []
-    position, entered = 0, -1
-    for slot in layout.slots:
-        if slot.gap is not None and slot.gap > entered:
-            entered = slot.gap
-            position = layout.gaps[entered].last
-        elif slot.gap is None:
-            timed += _timed([slot.phone], [slot.frames], hop, position)
-            position += slot.frames
-    return timed
-
-
-class Voice:
-    """A loaded model folder. `Voice.load("mini")` needs no network."""
+    A voice may be used by several threads at once.
+    """
 
     def __init__(self, folder: ModelFolder, vocoder: Vocodes | None = None) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.vocoder = vocoder or make_vocoder(folder)
-        self.features = folder.features
-        self.log_mel = LogMel(folder.features)
 
     @classmethod
     def load(cls, voice: str | Path, vocoder: str | Path | None = None) -> Voice:
@@ -126,27 +82,14 @@ class Voice:
         """The velocity network."""
         return self.folder.load("velocity")
 
-    @cached_property
-    def duration(self) -> nn.Module:
-        """The duration network."""
-        return self.folder.load("duration")
-
-    @cached_property
-    def aligner(self) -> PocketsphinxAligner:
-        """Finds the words of a transcript in a recording."""
-        return PocketsphinxAligner()
-
     def infill(
         self,
         audio: Sound,
         text: str,
         spans: Sequence[Span | tuple[float, float]],
         *,
-        seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-        solver: str | None = None,
         keep_length: bool = True,
+        **asked: Unpack[Asked],
     ) -> Generated:
         """Fill spans (seconds) of a recording with what the transcript says there.
 
@@ -157,11 +100,39 @@ class Voice:
         """
         recording = self._recording(audio)
         layout, plan = self.plan_infill(recording, text, spans, keep_length)
-        settings = self.settings(steps, guidance, solver)
-        drawn = sample(self.velocity, plan, self.folder.phones, settings, seed)
-        mel = self.features.denormalise(drawn.mel[0])
-        filled = self.render(recording, layout, plan, mel)
-        return self._generated(filled, plan, mel, settings, seed, drawn, layout)
+        return self._filled(recording, layout, plan, words_of(text), asked)
+
+    def edit(
+        self,
+        audio: Sound,
+        old: str,
+        new: str,
+        *,
+        keep_length: bool = False,
+        **asked: Unpack[Asked],
+    ) -> Generated:
+        """Make a recording that says `old` say `new`: words put in, taken out, or replaced.
+
+        Only where the texts differ is anything generated. The length changes as the new words
+        need; with keep_length it stays. Raises UserError when `old` is not what is said, the texts
+        do not differ, or nothing of the recording would stay.
+        """
+        recording = self._recording(audio)
+        layout, plan = self.plan_edit(recording, old, new, keep_length)
+        return self._filled(recording, layout, plan, words_of(new), asked)
+
+    def continue_(
+        self, audio: Sound, text: str, *, prefix: float | None = None, **asked: Unpack[Asked]
+    ) -> Generated:
+        """Speak on after a recording's first `prefix` seconds, or after all of it.
+
+        text: the whole text, of which the recording says the beginning, or all. The prefix ends at
+        the phone edge that is nearest; what the recording holds after it is left out. Raises
+        UserError where the text does not fit or nothing is left to say.
+        """
+        recording = self._recording(audio)
+        layout, plan = self.plan_continuation(recording, text, prefix)
+        return self._filled(recording, layout, plan, words_of(text), asked)
 
     def speak(
         self,
@@ -170,106 +141,97 @@ class Voice:
         prompt: Sound | None = None,
         prompt_text: str | None = None,
         prompt_span: tuple[float, float] | None = None,
-        seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-        solver: str | None = None,
+        speed: float = 1.0,
+        durations: Path | str | None = None,
+        **asked: Unpack[Asked],
     ) -> Generated:
         """Speak a text; with a prompt and what it says, in the prompt's voice.
 
         prompt_span: only this stretch of the prompt (seconds) is heard, the whole phones in it;
-        prompt_text is then still what all of the prompt says, by which its phones are found. The
-        sound is mono at the voice's rate, its edges' silence trimmed to 0.1 s. Raises
-        UserError when only one of prompt and prompt_text is given, or they do not fit.
+        prompt_text is then still what all of the prompt says, by which its phones are found. speed:
+        2 is twice as fast. durations: a file of `Generated.save_durations`, phone by phone. A long
+        text is spoken sentence by sentence, all in one voice. The sound is mono at the voice's
+        rate, its edges' silence trimmed to 0.1 s. Raises UserError when only one of prompt and
+        prompt_text is given, or they do not fit.
         """
-        plan = self.plan_speech(words_of(text), prompt, prompt_text, prompt_span)
-        settings = self.settings(steps, guidance, solver)
-        drawn = sample(self.velocity, plan, self.folder.phones, settings, seed)
-        mel = self.features.denormalise(drawn.mel[0])
-        (first, last), = plan.gaps
-        wave = self.vocode(mel, first, last)
-        wave = trim_silence(wave, self.features.sample_rate, EDGE_SILENCE_SECONDS)
-        recording = Recording.from_mono(wave, self.features.sample_rate)
-        return self._generated(recording, plan, mel, settings, seed, drawn, None)
+        check_speed(speed)
+        begun = self.heard_prompt(prompt, prompt_text, prompt_span)
+        texts = [words_of(part) for part in parts_of(text)] or [words_of(text)]
+        after = begun[0] if prompt is not None else [Slot(SILENCE, 0)]
+        spoken = [
+            self.spoken_phones(words, begun[0] if number == 0 else after)
+            for number, words in enumerate(texts)
+        ]
+        told: list[list[int] | None] = [None] * len(texts)
+        if durations is not None:
+            every = [phone for phones in spoken for phone in phones]
+            left = read_durations(Path(durations), every, self.features.hop_seconds)
+            for number, phones in enumerate(spoken):
+                told[number], left = left[: len(phones)], left[len(phones) :]
+        made: list[Generated] = []
+        for words, phones, frames in zip(texts, spoken, told, strict=True):
+            predict = self.paced(speed) if frames is None else given(frames)
+            plan = self.plan_after(begun, phones, predict)
+            made.append(self._made(plan, self._trimmed(plan), words, asked))
+            if prompt is None and len(made) == 1:
+                begun = _as_prompt(made[0])
+        return made[0] if len(made) == 1 else joined(made, PAUSE_SECONDS)
 
-    def plan_infill(
-        self,
-        recording: Recording,
-        text: str,
-        spans: Sequence[Span | tuple[float, float]],
-        keep_length: bool = True,
-    ) -> tuple[Layout, Plan]:
-        """The plan of `infill`, and the recording as it was found."""
-        name = str(recording.path or "the recording")
-        ordered = check_spans([Span(*s) for s in spans], recording.seconds)
-        wave = self._wave(recording)
-        layout = lay_out_infill(wave, words_of(text), ordered, self.aligner, english_lexicon(),
-                                self.log_mel, name, keep_length)
-        context = self.features.normalise(layout.mel)
-        return layout, lay_out(layout.slots, layout.gaps, context, self.predict_durations)
+    def style_transfer(
+        self, audio: Sound, text: str, prompt: Sound, prompt_text: str, **asked: Unpack[Asked]
+    ) -> Generated:
+        """Say what a recording says, with its timing, in the voice and room of a prompt.
 
-    def plan_speech(
-        self,
-        words: Sequence[str],
-        prompt: Sound | None = None,
-        prompt_text: str | None = None,
-        prompt_span: tuple[float, float] | None = None,
-    ) -> Plan:
-        """The plan of `speak`: the prompt as context, then the words as one gap."""
-        if (prompt is None) != (prompt_text is None):
-            raise UserError("a prompt and what it says belong together: give both or neither")
-        lexicon = english_lexicon()
-        phones = with_ghost_silences(lexicon.pronunciations(w)[0] for w in words)
-        slots: list[Slot] = []
-        mel = torch.zeros(0, self.features.n_mels)
-        if prompt is not None and prompt_text is not None:
-            slots, mel = self._prompt(self._recording(prompt), words_of(prompt_text), prompt_span)
-            if slots[-1].phone == SILENCE:
-                phones = phones[1:]  # the prompt's last silence stands before the first word
-        gap = Gap(len(mel), len(mel), None)
-        slots += [Slot(p, 0, 0) for p in phones]
-        return lay_out(slots, [gap], self.features.normalise(mel), self.predict_durations)
-
-    def align(self, audio: Sound, text: str) -> Alignment:
-        """When each word and phone of a transcript is said, in seconds.
-
-        Raises UserError when the words are not what is said.
+        text, prompt_text: what the two say. The sound is mono at the voice's rate and as long as
+        the recording.
         """
         recording = self._recording(audio)
-        name = str(recording.path or "the recording")
-        return self._align(self._wave(recording), words_of(text), name)
+        plan = self.plan_style(recording, text, self.heard_prompt(prompt, prompt_text, None))
+        n_samples = round(recording.seconds * self.features.sample_rate)
 
-    def _align(self, wave: np.ndarray, words: list[str], name: str) -> Alignment:
-        try:
-            listened = resample(wave, self.features.sample_rate, SAMPLE_RATE)
-            alignment = self.aligner.align(listened, words, name)
-        except AlignmentError as error:
-            raise UserError(f"the sound and its text do not fit together: {error}") from error
-        check_score(alignment.score, name)
-        return alignment
+        def finish(made: Tensor) -> Recording:
+            (first, last), = plan.gaps
+            return Recording.from_mono(
+                self.vocode(made, first, last)[:n_samples], self.features.sample_rate
+            )
+
+        return self._made(plan, finish, words_of(text), asked)
+
+    def sample(self, text: str, count: int = 8, **asked: Unpack[Asked]) -> list[Generated]:
+        """Speak a text `count` times, as different speakers, with other prosody and durations.
+
+        Guidance is 0 unless it is asked for, and durations are drawn where the voice has a network
+        that draws them. Seeds are seed, seed + 1, ...
+        """
+        if count < 1:
+            raise UserError(f"count must be at least 1, found {count}")
+        words = words_of(text)
+        phones = self.spoken_phones(words, [])
+        asked = {**asked, "guidance": asked.get("guidance") or 0.0}
+        first = asked.get("seed", 0)
+        nothing = list[Slot](), torch.zeros(0, self.features.n_mels)
+        made = []
+        for seed in range(first, first + count):
+            plan = self.plan_after(nothing, phones, self.drawn(seed))
+            made.append(self._made(plan, self._trimmed(plan), words, {**asked, "seed": seed}))
+        return made
 
     def settings(
-        self, steps: int | None, guidance: float | None, solver: str | None
+        self,
+        steps: int | None = None,
+        guidance: float | None = None,
+        solver: str | None = None,
+        preset: str | None = None,
     ) -> SampleConfig:
-        """The voice's preset with what was asked for instead."""
+        """The voice's own preset, or another by name, with what was asked for instead."""
+        own = self.folder.config.sample
+        if preset is not None:
+            if preset not in PRESETS:
+                raise UserError(f"preset '{preset}' is not one of {', '.join(PRESETS)}")
+            own = replace(load_group(SampleConfig, "sample", preset), path=own.path)
         asked = {"steps": steps, "guidance": guidance, "solver": solver}
         given = {k: v for k, v in asked.items() if v is not None}
-        return replace(self.folder.config.sample, **given)  # type: ignore[arg-type]
-
-    @torch.no_grad()
-    def predict_durations(self, phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
-        """Frames (N,) of masked phones, as real numbers, at least 0.
-
-        phones: (N); known: (N,) frames, read where mask (N,) is False. Silences at the very ends
-        are bounded by 0.1 s.
-        """
-        ids = torch.tensor([self.folder.phones.ids(phones)])
-        frames = regressed_durations(self.duration, ids, known[None], mask[None], rounded=False)[0]
-        most = EDGE_SILENCE_SECONDS / self.features.hop_seconds
-        for end in (0, -1):
-            if phones[end] == SILENCE:
-                frames[end] = frames[end].clamp(max=most)
-        return frames
+        return replace(own, **given)  # type: ignore[arg-type]
 
     def vocode(self, mel: Tensor, first: int = 0, last: int | None = None) -> np.ndarray:
         """Waveform of frames first:last of mel (T, M), un-normalised; (n,) float32.
@@ -285,13 +247,15 @@ class Voice:
 
     def render(self, recording: Recording, layout: Layout, plan: Plan, mel: Tensor) -> Recording:
         """The recording with a plan's gaps put in; mel: (T, M) un-normalised, of the plan."""
-        return splice(recording, self._fills(recording, layout, plan, mel))
+        fills = self._fills(recording, layout, plan, mel)
+        return splice(recording, matched(recording, fills, top_hz=self.features.f_max))
 
     def _fills(
         self, recording: Recording, layout: Layout, plan: Plan, mel: Tensor
     ) -> list[Fill]:
         """The new sound of each gap, with margins, at the recording's rate."""
         hop, rate = self.features.hop, self.features.sample_rate
+        margin = context_length(recording.sample_rate)
         fills: list[Fill] = []
         shift = 0  # frames by which earlier gaps moved what follows
         for gap, (first, last), (start, end) in zip(
@@ -304,83 +268,63 @@ class Voice:
             scale = recording.sample_rate / rate
             new_start = round((start + (shift - begin) * hop) * scale)
             new_end = round((end + (after - begin) * hop) * scale)
-            piece = cut(wave, new_start, new_end, recording.sample_rate)
+            piece = cut(wave, new_start, new_end, recording.sample_rate, margin)
             n = len(recording.samples)
-            fills.append(Fill(min(round(start * scale), n), min(round(end * scale), n), piece))
+            fills.append(
+                Fill(min(round(start * scale), n), min(round(end * scale), n), piece, margin)
+            )
             shift = after
         return fills
 
-    def _prompt(
-        self, recording: Recording, words: list[str], span: tuple[float, float] | None
-    ) -> tuple[list[Slot], Tensor]:
-        """The prompt's phones and un-normalised log-mel (T, M), end silence trimmed to 0.1 s."""
-        wave = self._wave(recording)
-        alignment = self._align(wave, words, str(recording.path or "the prompt"))
-        mel = self.log_mel(torch.from_numpy(wave))
-        framed = to_frames(alignment, len(mel), self.features.hop_seconds)
-        slots = known_slots(framed)
-        if span is not None:
-            hop = self.features.hop_seconds
-            # Its last frame is centred on the recording's end.
-            end = len(mel) if span[1] > recording.seconds - hop else round(span[1] / hop)
-            slots, first, last = within(slots, round(span[0] / hop), end)
-            mel = mel[first:last]
-        most = round(EDGE_SILENCE_SECONDS / self.features.hop_seconds)
-        before, after = (
-            max(slot.frames - most, 0) if slot.phone == SILENCE else 0
-            for slot in (slots[0], slots[-1])
-        )
-        slots[0] = replace(slots[0], frames=slots[0].frames - before)
-        slots[-1] = replace(slots[-1], frames=slots[-1].frames - after)
-        return slots, mel[before : len(mel) - after]
-
-    def _recording(self, audio: Sound) -> Recording:
-        return audio if isinstance(audio, Recording) else read(Path(audio))
-
-    def _wave(self, recording: Recording) -> np.ndarray:
-        """(n,) mono at the voice's rate, with a warning where something is lost on the way."""
-        name = recording.path.name if recording.path else "the recording"
-        rate, mine = recording.sample_rate, self.features.sample_rate
-        if recording.samples.shape[1] > 1:
-            warnings.warn(
-                f"{name} has {recording.samples.shape[1]} channels: their mean is listened to, "
-                "and new sound is the same in each",
-                UserNote,
-                stacklevel=3,
-            )
-        if rate > mine:
-            warnings.warn(
-                f"{name} is at {rate} Hz: new sound ends at {self.features.f_max / 1000:g} kHz, "
-                "the highest that this voice knows",
-                UserNote,
-                stacklevel=3,
-            )
-        if rate < mine:
-            warnings.warn(
-                f"{name} is at {rate} Hz: sound above {rate / 2000:g} kHz is not there and is "
-                f"not heard in new sound either; this voice was trained at {mine} Hz and may do "
-                "worse",
-                UserNote,
-                stacklevel=3,
-            )
-        wave = resample(recording.mono(), rate, mine)
-        shortest = self.features.n_fft // 2 + 1
-        if len(wave) < shortest:
-            raise UserError(
-                f"{name} lasts {recording.seconds:.3f} s, shorter than one phone: at least "
-                f"{shortest / mine:.3f} s are needed"
-            )
-        return wave
-
-    def _generated(
-        self,
-        recording: Recording,
-        plan: Plan,
-        mel: Tensor,
-        settings: SampleConfig,
-        seed: int,
-        drawn: Sampled,
-        layout: Layout | None,
+    def _filled(
+        self, recording: Recording, layout: Layout, plan: Plan, words: Sequence[str], asked: Asked
     ) -> Generated:
-        return Generated(recording, plan, mel, self.features, settings, seed, drawn.nfe,
-                         drawn.network_passes, layout)
+        def finish(mel: Tensor) -> Recording:
+            return self.render(recording, layout, plan, mel)
+
+        return self._made(plan, finish, words, asked, layout)
+
+    def _trimmed(self, plan: Plan) -> Callable[[Tensor], Recording]:
+        """A plan's last gap as a recording of its own, its edges' silence trimmed."""
+
+        def finish(mel: Tensor) -> Recording:
+            wave = self.vocode(mel, *plan.gaps[-1])
+            wave = trim_silence(wave, self.features.sample_rate, EDGE_SILENCE_SECONDS)
+            return Recording.from_mono(wave, self.features.sample_rate)
+
+        return finish
+
+    def _made(
+        self,
+        plan: Plan,
+        finish: Callable[[Tensor], Recording],
+        words: Sequence[str],
+        asked: Asked,
+        layout: Layout | None = None,
+    ) -> Generated:
+        """Sample a plan as was asked; finish: un-normalised log-mel (T, M) of the plan to sound."""
+        begun = time.perf_counter()
+        settings = self.settings(asked.get("steps"), asked.get("guidance"), asked.get("solver"),
+                                 asked.get("preset"))  # fmt: skip
+        seed, count = asked.get("seed", 0), asked.get("candidates", 1)
+        if count < 1:
+            raise UserError(f"candidates must be at least 1, found {count}")
+        drawn = sample(self.velocity, plan, self.folder.phones, settings, seed, count)
+        mels = [self.features.denormalise(mel) for mel in drawn.mel]
+        recordings = [finish(mel) for mel in mels]
+        chosen, ranks = 0, list[Rank]()
+        if count > 1:
+            waves = [resample(r.mono(), r.sample_rate, SAMPLE_RATE) for r in recordings]
+            chosen, ranks = rank(waves, words, self.aligner)
+        return Generated(
+            recordings[chosen], plan, mels[chosen], self.features, settings, seed + chosen,
+            drawn.nfe, drawn.network_passes, layout, time.perf_counter() - begun, tuple(ranks),
+            chosen,
+        )  # fmt: skip
+
+
+def _as_prompt(made: Generated) -> Known:
+    """What was spoken, as the known beginning of what comes next."""
+    first, last = made.plan.gaps[-1]
+    slots = [Slot(phone, frames) for phone, frames in new_phones(made.plan)]
+    return slots, made.mel[first:last]

@@ -12,7 +12,11 @@ from voiceflow.config import UserError
 
 VERBS = [
     "infill",
+    "edit",
     "speak",
+    "continue",
+    "style",
+    "sample",
     "vocode",
     "demo",
     "train",
@@ -22,6 +26,7 @@ VERBS = [
     "prepare librispeech",
     "data show",
     "data stats",
+    "data regenerate",
     "data validate",
     "measure alignment",
     "measure durations",

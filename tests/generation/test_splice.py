@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from voiceflow.audio.effects import rms
 from voiceflow.audio.io import Recording, from_float
-from voiceflow.generation.splice import Fill, cut, fade_length, splice
+from voiceflow.generation.splice import Fill, cut, fade_length, kept_beside, splice
 
 RATE = 16000
 FADE = fade_length(RATE)
@@ -122,6 +122,45 @@ def test_channels_get_the_fill_at_their_own_level() -> None:
     assert not silent.any()
 
 
+def test_what_stood_in_spans_and_pauses_does_not_count_for_the_level_of_channels() -> None:
+    voice = np.random.default_rng(0).normal(size=16000)
+    wave = np.stack([0.1 * voice, 0.05 * voice], axis=1)
+    wave[2000:8000] = 0
+    wave[2000:8000, 1] = 0.003 * voice[:6000]  # one channel's noise in a pause
+    wave[10000:11000] = [0.0, 0.9]
+    original = Recording(wave, RATE, "DOUBLE")
+    fills = [Fill(8000, 9600, new_sound(1600)), Fill(10000, 11000, new_sound(900))]
+    made = splice(original, fills)
+    left, right = np.moveaxis(made.samples[8000:9600], 1, 0)
+    np.testing.assert_allclose(right, left / 2, rtol=1e-3, atol=1e-9)
+
+
+def test_each_channel_may_have_a_sound_of_its_own() -> None:
+    original = noise(4000, 2)
+    sound = np.stack([new_sound(700, 5), new_sound(700, 6)], axis=1)
+    made = splice(original, [Fill(1000, 2000, sound), Fill(2050, 2500, new_sound(300))])
+    wanted = from_float(sound[FADE : FADE + 500], "PCM_16")
+    np.testing.assert_array_equal(made.samples[1000:1500], wanted)
+
+
+def test_of_a_wide_margin_only_the_innermost_is_heard() -> None:
+    original, wave = noise(4000, 2), new_sound(5000)
+    narrow = Fill(1000, 2000, cut(wave, 1000, 1700, RATE))
+    wide = Fill(1000, 2000, cut(wave, 1000, 1700, RATE, 1500), 1500)
+    assert len(wide.samples) == 700 + 3000
+    made = splice(original, [narrow]).samples
+    np.testing.assert_array_equal(splice(original, [wide]).samples, made)
+
+
+def test_what_is_kept_beside_a_span() -> None:
+    spans = [(0, 10), (20, 30), (40, 50), (50, 60)]
+    assert kept_beside(spans, (20, 30), 5, 100) == [(15, 20), (30, 35)]
+    assert kept_beside(spans, (20, 30), 15, 100) == [(10, 20), (30, 40)]
+    assert kept_beside(spans, (40, 50), 100, 70) == [(10, 20), (30, 40), (60, 70)]
+    assert kept_beside(spans, (0, 10), 5, 100) == [(10, 15)]
+    assert kept_beside([(0, 9)], (0, 9), 5, 9) == []
+
+
 def test_channels_that_cancel_do_not_blow_the_fill_up() -> None:
     voice = 0.1 * np.random.default_rng(0).normal(size=8000)
     original = Recording(np.stack([voice, -voice], axis=1), RATE, "DOUBLE")
@@ -163,6 +202,8 @@ def test_cut_takes_margins_and_zeros_beyond_the_wave() -> None:
         ([Fill(100, 400, new_sound(10)), Fill(399, 500, new_sound(10))], "ends at 400"),
         ([Fill(100, 200, np.zeros(2 * FADE - 1, np.float32))], "two margins of 160"),
         ([Fill(100, 200, np.zeros((400, 2), np.float32))], "two margins of 160"),
+        ([Fill(100, 200, new_sound(700), 600)], "two margins of 600"),
+        ([Fill(100, 200, new_sound(700), FADE - 1)], "margin must hold the cross-fade of 160: 159"),
         ([Fill(100, 200, np.full(400, np.nan, np.float32))], "100:200 holds NaN"),
     ],
 )

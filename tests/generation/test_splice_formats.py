@@ -17,12 +17,12 @@ FORMATS = [
 ]
 RATES = [16000, 22050, 44100, 48000, 192000]
 SPAN_SETS = 200
-SECONDS = 2.0
+SECONDS = 1.0
 
 
 @cache
 def speech(folder: Path, rate: int, channels: int) -> np.ndarray:
-    """(n, channels) float64: two seconds of two speakers, at two levels."""
+    """(n, channels) float64: a second of two speakers, at two levels."""
     files = sorted(folder.glob("LibriSpeech/test-clean/*/*/*.flac"))
     pair = files[0], files[-1]
     waves = [soundfile.read(file, frames=round(SECONDS * 16000), start=8000)[0] for file in pair]
@@ -41,12 +41,12 @@ def raw(path: Path) -> np.ndarray:
 
 
 def random_fills(n: int, rate: int, rng: np.random.Generator) -> list[Fill]:
-    """One to three fills of other lengths than their spans, half of them with wide margins."""
+    """One to three fills of other lengths than their spans, a third of them with wide margins."""
     borders = np.sort(rng.choice(n + 1, 2 * rng.integers(1, 4), replace=False))
     fills = []
     for start, end in borders.reshape(-1, 2).tolist():
-        margin = context_length(rate) if rng.random() < 0.5 else None
-        length = int(rng.integers(0, rate // 2)) + 2 * (margin or fade_length(rate))
+        margin = context_length(rate) if rng.random() < 1 / 3 else None
+        length = int(rng.integers(0, rate // 4)) + 2 * (margin or fade_length(rate))
         sound = rng.normal(size=length).astype(np.float32) * 10 ** rng.uniform(-3, 0)
         fills.append(Fill(start, end, sound, margin))
     return fills

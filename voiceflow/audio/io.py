@@ -7,6 +7,7 @@ multiplies by 2^15 - 1 when it writes, so a float round trip changes samples.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voiceflow.config import UserError
+from voiceflow.config import UserError, UserNote
 from voiceflow.files import replacing
 
 OUTPUT_SUFFIXES = (".wav", ".flac")
@@ -146,39 +147,59 @@ def check_output(path: str | Path, suffixes: Sequence[str] = OUTPUT_SUFFIXES) ->
 
 
 def write(path: str | Path, recording: Recording) -> None:
-    """Write a .wav or .flac so that reading it gives the same samples, bit for bit; atomic.
+    """Write a .wav or .flac in the recording's own subtype, so that reading it gives the same
+    samples, bit for bit; atomic.
 
     A subtype that the format lacks becomes one that holds every sample: FLOAT for what was
-    decoded from a lossy file, more bits for 8 bit. Raises UserError when the place cannot be
-    written, and for a .flac of samples that only a .wav holds (floats, 32 bit).
+    decoded from a lossy file, more bits for 8 bit. Where there is none (a .flac holds neither
+    floats nor 32 bit) it becomes PCM_24, with a UserNote. Raises UserError when the place cannot
+    be written.
     """
     import soundfile
 
     path = check_output(path)
     suffix = path.suffix.lower()
-    subtype = recording.subtype
+    samples, subtype = recording.samples, recording.subtype
     if subtype not in _KEPT_AS_THEY_ARE[suffix]:
-        if recording.samples.dtype == np.int16:
-            subtype = "PCM_16"
-        elif suffix == ".flac":
-            raise UserError(
-                f"{path} cannot hold {subtype} samples unchanged, .flac holds PCM of up to "
-                f"24 bits: name a .wav"
-            )
-        else:
-            subtype = "FLOAT"
+        subtype = _nearest(samples.dtype, suffix)
+        samples = _converted(path, recording, subtype)
     try:
         with replacing(path) as temporary:
             temporary.touch()  # an OSError says more than libsndfile's "System error"
             soundfile.write(
                 str(temporary),
-                recording.samples,
+                samples,
                 recording.sample_rate,
                 subtype=subtype,
                 format=suffix[1:].upper(),
             )
     except RuntimeError as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
+
+
+def _nearest(dtype: np.dtype, suffix: str) -> str:
+    """The subtype of a format that keeps the most of samples whose own subtype it lacks."""
+    if dtype == np.int16:
+        return "PCM_16"
+    return "PCM_24" if suffix == ".flac" else "FLOAT"
+
+
+def _converted(path: Path, recording: Recording, subtype: str) -> np.ndarray:
+    """The samples in a subtype, with a UserNote where they are no longer the same."""
+    wave = to_float(recording.samples)
+    converted = from_float(wave, subtype)
+    changed = np.count_nonzero(to_float(converted) != wave)
+    if changed:
+        beyond = np.count_nonzero(np.abs(wave) > 1)
+        clipped = f", and {beyond} beyond full scale are clipped" if beyond else ""
+        warnings.warn(
+            f"{path}: {path.suffix.lower()} cannot hold {recording.subtype} samples, the nearest "
+            f"is {subtype}: {changed} of {wave.size} samples are rounded{clipped}; name a .wav "
+            f"to keep them",
+            UserNote,
+            stacklevel=3,
+        )
+    return converted
 
 
 def resample(x: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

@@ -14,14 +14,18 @@ import typer
 from voiceflow import __version__
 from voiceflow.cli import (
     benchmark,
+    continue_,
     data,
     demo,
     doctor,
+    edit,
     infill,
     measure,
     pack,
     prepare,
+    sample,
     speak,
+    style,
     toy,
     train,
     vocode,
@@ -56,7 +60,11 @@ def _voiceflow(
 
 
 app.command("infill")(infill.infill)
+app.command("edit")(edit.edit)
 app.command("speak")(speak.speak)
+app.command("continue")(continue_.continue_)
+app.command("style")(style.style)
+app.command("sample")(sample.sample)
 app.command("vocode")(vocode.vocode)
 app.command("demo")(demo.demo)
 app.command("prepare")(prepare.prepare)

@@ -1,26 +1,17 @@
 """`voiceflow infill`: a gap in a recording, filled."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from voiceflow.cli.options import (
-    GuidanceOption,
-    PictureOption,
-    SeedOption,
-    SolverOption,
-    StepsOption,
-    VoiceOption,
-)
+from voiceflow.cli.task import InputArgument, OutOption, Task, check_out, get, makes_sound
 from voiceflow.generation.spans import parse_span
 
 
+@makes_sound
 def infill(
-    recording: Annotated[Path, typer.Argument(metavar="INPUT", help="The recording.")],
-    text: Annotated[
-        str, typer.Option(help="The whole transcript, as it shall be once the gap is filled.")
-    ],
+    task: Task,
+    recording: InputArgument,
     span: Annotated[
         list[str],
         typer.Option(
@@ -29,8 +20,14 @@ def infill(
             "shall stand there and that the recording does not hold. May be given several times.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The filled recording, .wav or .flac.")],
-    picture: PictureOption = None,
+    out: OutOption,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="The whole transcript, as it shall be once the gap is filled; if it is not given, "
+            "what a recogniser hears is shown and asked about."
+        ),
+    ] = None,
     natural_length: Annotated[
         bool,
         typer.Option(
@@ -38,11 +35,9 @@ def infill(
             help="Let the fill last as long as its words take, instead of as long as the gap.",
         ),
     ] = False,
-    voice: VoiceOption = "mini",
-    seed: SeedOption = 0,
-    steps: StepsOption = None,
-    guidance: GuidanceOption = None,
-    solver: SolverOption = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Take what the recogniser hears without asking.")
+    ] = False,
 ) -> None:
     """Fill one or more gaps in a recording; outside of them its samples stay as they are.
 
@@ -57,21 +52,15 @@ def infill(
         --span '1.20:1.85=SHALL BE' --out out.wav
     """
     spans = [parse_span(item) for item in span]
-    from voiceflow.audio.io import check_output
-    from voiceflow.voice import Voice
+    check_out(out)
+    sound = get(recording)
+    if text is None:
+        from voiceflow.cli.transcript import transcript_of
+        from voiceflow.config import UserError
 
-    check_output(out)
-    filled = Voice.load(voice).infill(
-        recording,
-        text,
-        spans,
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-        solver=solver,
-        keep_length=not natural_length,
-    )
-    filled.save(out)
-    if picture:
-        filled.draw(picture, f"{recording.name}: {text}")
-    typer.echo(f"filled: {out}" + (f", picture: {picture}" if picture else ""))
+        if any(s.words is not None for s in spans):
+            raise UserError("--text is needed where a span has words: the whole text as it shall "
+                            "be, the span's words in their place")  # fmt: skip
+        text = transcript_of(sound, yes)
+    made = task.load().infill(sound, text, spans, keep_length=not natural_length, **task.asked)
+    task.finish(made, out, "filled", f"{recording.name}: {text}")

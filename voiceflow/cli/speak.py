@@ -5,32 +5,32 @@ from typing import Annotated
 
 import typer
 
-from voiceflow.cli.options import (
-    GuidanceOption,
-    PictureOption,
-    SeedOption,
-    SolverOption,
-    StepsOption,
-    VoiceOption,
-)
+from voiceflow.cli.task import OutOption, Task, check_out, get, makes_sound
 from voiceflow.config import UserError
 
 
+@makes_sound
 def speak(
+    task: Task,
     text: Annotated[str, typer.Argument(help="What to say, in English.")],
-    out: Annotated[Path, typer.Option(help="The recording, .wav or .flac.")],
+    out: OutOption,
     prompt: Annotated[
         Path | None, typer.Option(help="A recording of the speaker to sound like.")
     ] = None,
     prompt_text: Annotated[str | None, typer.Option(help="What the prompt says.")] = None,
-    picture: PictureOption = None,
-    voice: VoiceOption = "mini",
-    seed: SeedOption = 0,
-    steps: StepsOption = None,
-    guidance: GuidanceOption = None,
-    solver: SolverOption = None,
+    speed: Annotated[float, typer.Option(help="2 is twice as fast.")] = 1.0,
+    durations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Seconds phone by phone, of --save-durations."),
+    ] = None,
+    save_durations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Write the phones' seconds, to change them."),
+    ] = None,
 ) -> None:
     """Speak a text, in a voice of its own choosing or in that of a prompt.
+
+    A long text is spoken sentence by sentence, with pauses between, all in one voice.
 
     [bold]Example:[/bold]
 
@@ -46,20 +46,11 @@ def speak(
             "--prompt and --prompt-text belong together: the recording and what it says; "
             f"found only {'--prompt' if prompt_text is None else '--prompt-text'}"
         )
-    from voiceflow.audio.io import check_output
-    from voiceflow.voice import Voice
-
-    check_output(out)
-    spoken = Voice.load(voice).speak(
-        text,
-        prompt=prompt,
-        prompt_text=prompt_text,
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-        solver=solver,
-    )
-    spoken.save(out)
-    if picture:
-        spoken.draw(picture, text)
-    typer.echo(f"spoken: {out}" + (f", picture: {picture}" if picture else ""))
+    check_out(out)
+    made = task.load().speak(
+        text, prompt=None if prompt is None else get(prompt), prompt_text=prompt_text, speed=speed,
+        durations=durations, **task.asked,
+    )  # fmt: skip
+    if save_durations:
+        made.save_durations(save_durations)
+    task.finish(made, out, "spoken", text)

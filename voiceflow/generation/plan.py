@@ -49,7 +49,8 @@ class Plan:
     """Phones with durations, the context's frames, and which are to be generated.
 
     phones, durations: (N), durations sum to T; context: (T, M) normalised log-mel, zero where
-    mask (T,) is True; gaps: first and last frame of each gap in the new time.
+    mask (T,) is True; gaps: first and last frame of each gap in the new time; wanted: frames that
+    the duration network would have given each; new: numbers of the phones that are in gaps.
     """
 
     phones: tuple[str, ...]
@@ -57,6 +58,8 @@ class Plan:
     context: Tensor
     mask: Tensor
     gaps: tuple[tuple[int, int], ...] = field(default=())
+    wanted: tuple[float, ...] = field(default=())
+    new: tuple[int, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if sum(self.durations) != len(self.context) or len(self.context) != len(self.mask):
@@ -159,10 +162,12 @@ def lay_out(
     durations = known.tolist()
     predicted = predict(phones, known, mask)
     where: list[tuple[int, int]] = []
+    wanted: list[float] = []
     shift = 0  # frames by which earlier gaps moved what follows
     for number, gap in enumerate(gaps):
         members = [i for i, slot in enumerate(slots) if slot.gap == number]
         fitted = fit_durations(predicted[members], [phones[i] for i in members], gap.n_frames)
+        wanted.append(float(predicted[members].sum()))
         for i, frames in zip(members, fitted, strict=True):
             durations[i] = frames
         where.append((gap.first + shift, gap.first + shift + sum(fitted)))
@@ -173,4 +178,7 @@ def lay_out(
         kept[gap.first : gap.last] = False
     context = torch.zeros(len(frame_mask), mel.shape[1])
     context[~frame_mask] = mel[kept]
-    return Plan(tuple(phones), tuple(durations), context, frame_mask, tuple(where))
+    new = tuple(i for i, slot in enumerate(slots) if slot.gap is not None)
+    return Plan(
+        tuple(phones), tuple(durations), context, frame_mask, tuple(where), tuple(wanted), new
+    )

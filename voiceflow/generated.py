@@ -1,0 +1,165 @@
+"""What a task gave: the sound, and all that is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voiceflow.audio.features import FeatureSpec
+from voiceflow.audio.io import Recording, write
+from voiceflow.config import SampleConfig
+from voiceflow.generation.infill import Layout
+from voiceflow.generation.pace import new_phones, save_durations
+from voiceflow.generation.plan import Plan
+from voiceflow.generation.ranking import Rank
+from voiceflow.text.phones import SILENCE
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a task gave.
+
+    recording: the sound; plan: phones, durations and gaps behind it; mel: (T, M) un-normalised
+    log-mel of the whole; layout: the recording as it was found (None where there was none);
+    settings and seed: what it was made with; nfe, network_passes, seconds: what it cost; ranks: of
+    the candidates, where there were several, `chosen` the number of the one taken.
+    """
+
+    recording: Recording
+    plan: Plan
+    mel: Tensor
+    features: FeatureSpec
+    settings: SampleConfig
+    seed: int
+    nfe: int
+    network_passes: int
+    layout: Layout | None = None
+    seconds: float = 0.0
+    ranks: tuple[Rank, ...] = field(default=())
+    chosen: int = 0
+
+    def save(self, path: Path | str) -> None:
+        """Write the sound as .wav or .flac; UserError when it cannot be written."""
+        write(Path(path), self.recording)
+
+    def save_durations(self, path: Path | str) -> None:
+        """Write the new phones and their seconds as JSON, for `durations` of `Voice.speak`."""
+        save_durations(Path(path), self.plan, self.features.hop_seconds)
+
+    def report(self) -> dict[str, Any]:
+        """What was done, as plain values: what `--json` prints.
+
+        spans: first and last sample of what is new, at the recording's rate, before and after.
+        """
+        hop, rate = self.features.hop_seconds, self.recording.sample_rate
+        scale = rate / self.features.sample_rate
+        new = sum(b - a for a, b in self.plan.gaps) * hop
+        found: dict[str, Any] = {
+            "seconds": self.recording.seconds, "sample_rate": rate,
+            "spans": [[round(a * hop * rate), round(b * hop * rate)] for a, b in self.plan.gaps],
+            "phones": [
+                {"phone": phone, "seconds": round(frames * hop, 4)}
+                for phone, frames in new_phones(self.plan)
+            ],
+            "settings": asdict(self.settings), "seed": self.seed,
+            "nfe": self.nfe, "network_passes": self.network_passes,
+            "compute_seconds": self.seconds,
+            "real_time_factor": self.seconds / new if new else None,
+        }  # fmt: skip
+        if self.layout is not None:
+            cuts = self.layout.cuts
+            found["replaced"] = [[round(a * scale), round(b * scale)] for a, b in cuts]
+        if self.ranks:
+            found["candidates"] = [asdict(rank) for rank in self.ranks]
+            found["chosen"] = self.chosen
+        return found
+
+    def draw(self, path: Path | str, title: str = "") -> None:
+        """Write a PNG of the spectrogram before and after, with phones and spans."""
+        from voiceflow.pictures.spectrogram import infill_picture
+
+        hop = self.features.hop_seconds
+        after = _timed(self.plan.phones, self.plan.durations, hop)
+        spans_after = [(a * hop, b * hop) for a, b in self.plan.gaps]
+        before_mel, before, spans_before = self.mel, after, spans_after
+        if self.layout is not None:
+            before_mel = self.layout.mel
+            before = _timed_before(self.layout, hop)
+            spans_before = [(g.first * hop, g.last * hop) for g in self.layout.gaps]
+        infill_picture(
+            Path(path), before_mel.numpy(), self.mel.numpy(), self.features,
+            before, after, spans_before, spans_after, title,
+        )
+
+
+def _timed(
+    phones: Sequence[str], durations: Sequence[int], hop: float, start: int = 0
+) -> list[tuple[str, float, float]]:
+    edges = np.concatenate([[0], np.cumsum(durations)]) + start
+    return [(p, a * hop, b * hop) for p, a, b in zip(phones, edges, edges[1:], strict=False)]
+
+
+def _timed_before(layout: Layout, hop: float) -> list[tuple[str, float, float]]:
+    """The recording's own phones; what lies in gaps is left out."""
+    timed: list[tuple[str, float, float]] = []
+    position, entered = 0, -1
+    for slot in layout.slots:
+        if slot.gap is not None and slot.gap > entered:
+            entered = slot.gap
+            position = layout.gaps[entered].last
+        elif slot.gap is None:
+            timed += _timed([slot.phone], [slot.frames], hop, position)
+            position += slot.frames
+    return timed
+
+
+def joined(parts: Sequence[Generated], pause_seconds: float) -> Generated:
+    """Several recordings of one rate, one after another with pauses; their prompts are left out.
+
+    Seed, settings and ranks are the first's; costs are summed.
+    """
+    first = parts[0]
+    rate, hop = first.recording.sample_rate, first.features.hop
+    pause_frames = round(pause_seconds * rate / hop)
+    quiet = float(np.log(first.features.floor))
+    samples: list[np.ndarray] = []
+    mels: list[Tensor] = []
+    phones: list[str] = []
+    durations: list[int] = []
+    gaps: list[tuple[int, int]] = []
+    new: list[int] = []
+    position = 0
+    for number, part in enumerate(parts):
+        if number > 0:
+            like = part.recording.samples
+            samples.append(np.zeros((pause_frames * hop, like.shape[1]), like.dtype))
+            mels.append(torch.full((pause_frames, part.mel.shape[1]), quiet))
+            phones.append(SILENCE)
+            durations.append(pause_frames)
+            position += pause_frames
+        begin, end = part.plan.gaps[-1]
+        samples.append(part.recording.samples)
+        mels.append(part.mel[begin:end])
+        for phone, frames in new_phones(part.plan):
+            new.append(len(phones))
+            phones.append(phone)
+            durations.append(frames)
+        gaps.append((position, position + end - begin))
+        position += end - begin
+    mask = torch.zeros(position, dtype=torch.bool)
+    for a, b in gaps:
+        mask[a:b] = True
+    mel = torch.cat(mels)
+    context = first.features.normalise(mel).masked_fill(mask.unsqueeze(1), 0.0)
+    plan = Plan(tuple(phones), tuple(durations), context, mask, tuple(gaps), new=tuple(new))
+    return replace(
+        first, recording=replace(first.recording, samples=np.concatenate(samples)), plan=plan,
+        mel=mel, nfe=sum(p.nfe for p in parts), seconds=sum(p.seconds for p in parts),
+        network_passes=sum(p.network_passes for p in parts),
+    )  # fmt: skip

@@ -1,0 +1,298 @@
+"""What a voice knows before it makes a sound: alignments, durations, plans."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from voiceflow.alignment.frames import to_frames
+from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
+from voiceflow.alignment.pronunciation import english_lexicon
+from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError
+from voiceflow.audio.features import LogMel
+from voiceflow.audio.io import Recording, read, resample
+from voiceflow.config import UserError, UserNote
+from voiceflow.data.masking import generator_for
+from voiceflow.generation.continuation import lay_out_continuation
+from voiceflow.generation.durations import regressed_durations, sampled_durations
+from voiceflow.generation.edit import lay_out_edit
+from voiceflow.generation.infill import Layout, check_score, lay_out_infill
+from voiceflow.generation.level import note_band
+from voiceflow.generation.pace import note_pace
+from voiceflow.generation.plan import (
+    Gap,
+    Plan,
+    PredictDurations,
+    Slot,
+    known_slots,
+    lay_out,
+    within,
+)
+from voiceflow.generation.spans import Span, check_spans
+from voiceflow.model_folder import ModelFolder
+from voiceflow.models.duration import DurationFlowNetwork
+from voiceflow.text.normalise import words_of
+from voiceflow.text.phones import SILENCE, with_ghost_silences
+
+EDGE_SILENCE_SECONDS = 0.1
+
+Sound = Recording | Path | str
+Known = tuple[list[Slot], Tensor]
+"""Phones that are known, with their un-normalised log-mel (T, M)."""
+
+
+class Planner:
+    """A model folder's networks for durations and its aligner, and the plans that they make."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self.folder = folder
+        self.features = folder.features
+        self.log_mel = LogMel(folder.features)
+
+    @cached_property
+    def duration(self) -> nn.Module:
+        """The duration network."""
+        return self.folder.load("duration")
+
+    @cached_property
+    def duration_flow(self) -> DurationFlowNetwork | None:
+        """The network that draws durations, if the voice has one."""
+        if self.folder.config.duration_flow is None:
+            return None
+        network = self.folder.load("duration_flow")
+        assert isinstance(network, DurationFlowNetwork)
+        return network
+
+    @cached_property
+    def aligner(self) -> PocketsphinxAligner:
+        """Finds the words of a transcript in a recording."""
+        return PocketsphinxAligner()
+
+    def plan_infill(
+        self,
+        recording: Recording,
+        text: str,
+        spans: Sequence[Span | tuple[float, float]],
+        keep_length: bool = True,
+    ) -> tuple[Layout, Plan]:
+        """The plan of `infill`, and the recording as it was found."""
+        name = str(recording.path or "the recording")
+        ordered = check_spans([Span(*s) for s in spans], recording.seconds)
+        wave = self._wave(recording)
+        layout = lay_out_infill(wave, words_of(text), ordered, self.aligner, english_lexicon(),
+                                self.log_mel, name, keep_length)
+        return layout, self._planned(layout, name)
+
+    def plan_edit(
+        self, recording: Recording, old: str, new: str, keep_length: bool = False
+    ) -> tuple[Layout, Plan]:
+        """The plan of `edit`, and the recording as it was found."""
+        name = str(recording.path or "the recording")
+        wave = self._wave(recording)
+        alignment = self._align(wave, words_of(old), name)
+        layout = lay_out_edit(wave, alignment, words_of(new), english_lexicon(), self.log_mel, name,
+                              keep_length)  # fmt: skip
+        return layout, self._planned(layout, name)
+
+    def plan_continuation(
+        self, recording: Recording, text: str, prefix: float | None = None
+    ) -> tuple[Layout, Plan]:
+        """The plan of `continue_`, and the recording as it was found."""
+        name = str(recording.path or "the recording")
+        layout = lay_out_continuation(self._wave(recording), words_of(text), prefix, self.aligner,
+                                      english_lexicon(), self.log_mel, name)  # fmt: skip
+        return layout, self._planned(layout, name)
+
+    def plan_style(self, recording: Recording, text: str, known: Known) -> Plan:
+        """The plan of `style_transfer`: a recording's phones and durations after a known voice."""
+        wave = self._wave(recording)
+        name = str(recording.path or "the recording")
+        n_frames = self.features.n_frames(len(wave))
+        alignment = self._align(wave, words_of(text), name)
+        framed = to_frames(alignment, n_frames, self.features.hop_seconds)
+        slots, mel = known
+        if slots[-1].phone == SILENCE:  # the recording's first silence stands in its place
+            mel = mel[: len(mel) - slots[-1].frames]
+            slots = slots[:-1]
+        row = [*slots, *(Slot(phone, 0, 0) for phone in framed.phones)]
+        gap = Gap(len(mel), len(mel), n_frames)
+        return lay_out(row, [gap], self.features.normalise(mel), given(framed.durations))
+
+    def plan_speech(
+        self,
+        words: Sequence[str],
+        prompt: Sound | None = None,
+        prompt_text: str | None = None,
+        prompt_span: tuple[float, float] | None = None,
+    ) -> Plan:
+        """The plan of `speak`: the prompt as context, then the words as one gap."""
+        begun = self.heard_prompt(prompt, prompt_text, prompt_span)
+        phones = self.spoken_phones(words, begun[0])
+        return self.plan_after(begun, phones, self.predict_durations)
+
+    def _planned(self, layout: Layout, name: str) -> Plan:
+        context = self.features.normalise(layout.mel)
+        plan = lay_out(layout.slots, layout.gaps, context, self.predict_durations)
+        for number, (gap, wanted) in enumerate(zip(layout.gaps, plan.wanted, strict=True)):
+            if gap.n_frames is not None:
+                phones = [slot.phone for slot in layout.slots if slot.gap == number]
+                note_pace(phones, wanted, gap.n_frames, self.features.hop_seconds, name)
+        return plan
+
+    def plan_after(
+        self, begun: Known, phones: Sequence[str], predict: PredictDurations
+    ) -> Plan:
+        """Known slots with their un-normalised log-mel (T, M), then phones as one gap."""
+        slots, mel = begun
+        gap = Gap(len(mel), len(mel), None)
+        row = [*slots, *(Slot(phone, 0, 0) for phone in phones)]
+        return lay_out(row, [gap], self.features.normalise(mel), predict)
+
+    def spoken_phones(self, words: Sequence[str], before: Sequence[Slot]) -> list[str]:
+        lexicon = english_lexicon()
+        phones = with_ghost_silences(lexicon.pronunciations(w)[0] for w in words)
+        # A prompt's last silence stands before the first word.
+        return phones[1:] if before and before[-1].phone == SILENCE else phones
+
+    def heard_prompt(
+        self, prompt: Sound | None, text: str | None, span: tuple[float, float] | None
+    ) -> Known:
+        if (prompt is None) != (text is None):
+            raise UserError("a prompt and what it says belong together: give both or neither")
+        if prompt is None or text is None:
+            return [], torch.zeros(0, self.features.n_mels)
+        return self._prompt(self._recording(prompt), words_of(text), span)
+
+    def align(self, audio: Sound, text: str) -> Alignment:
+        """When each word and phone of a transcript is said, in seconds.
+
+        Raises UserError when the words are not what is said.
+        """
+        recording = self._recording(audio)
+        name = str(recording.path or "the recording")
+        return self._align(self._wave(recording), words_of(text), name)
+
+    def _align(self, wave: np.ndarray, words: list[str], name: str) -> Alignment:
+        try:
+            listened = resample(wave, self.features.sample_rate, SAMPLE_RATE)
+            alignment = self.aligner.align(listened, words, name)
+        except AlignmentError as error:
+            raise UserError(f"the sound and its text do not fit together: {error}") from error
+        check_score(alignment.score, name)
+        return alignment
+
+    @torch.no_grad()
+    def predict_durations(self, phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
+        """Frames (N,) of masked phones, as real numbers, at least 0.
+
+        phones: (N); known: (N,) frames, read where mask (N,) is False. Silences at the very ends
+        are bounded by 0.1 s.
+        """
+        ids = torch.tensor([self.folder.phones.ids(phones)])
+        frames = regressed_durations(self.duration, ids, known[None], mask[None], rounded=False)[0]
+        return self._trimmed_edges(phones, frames)
+
+    def drawn(self, seed: int) -> PredictDurations:
+        """Durations as a sample of the flow, or by regression where the voice has no flow."""
+        network = self.duration_flow
+        if network is None:
+            return self.predict_durations
+        drawing = network
+
+        def predict(phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
+            ids = torch.tensor([self.folder.phones.ids(phones)])
+            frames = sampled_durations(
+                drawing, ids, known[None], mask[None], rounded=False,
+                generators=[generator_for("durations", seed)],
+            )  # fmt: skip
+            return self._trimmed_edges(phones, frames[0])
+
+        return predict
+
+    def paced(self, speed: float) -> PredictDurations:
+        def predict(phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
+            frames = self.predict_durations(phones, known, mask)
+            return torch.where(mask, frames / speed, frames)
+
+        return self.predict_durations if speed == 1 else predict
+
+    def _trimmed_edges(self, phones: Sequence[str], frames: Tensor) -> Tensor:
+        most = EDGE_SILENCE_SECONDS / self.features.hop_seconds
+        for end in (0, -1):
+            if phones[end] == SILENCE:
+                frames[end] = frames[end].clamp(max=most)
+        return frames
+
+    def _prompt(
+        self, recording: Recording, words: list[str], span: tuple[float, float] | None
+    ) -> Known:
+        """The prompt's phones and un-normalised log-mel (T, M), end silence trimmed to 0.1 s."""
+        wave = self._wave(recording)
+        alignment = self._align(wave, words, str(recording.path or "the prompt"))
+        mel = self.log_mel(torch.from_numpy(wave))
+        framed = to_frames(alignment, len(mel), self.features.hop_seconds)
+        slots = known_slots(framed)
+        if span is not None:
+            hop = self.features.hop_seconds
+            # Its last frame is centred on the recording's end.
+            end = len(mel) if span[1] > recording.seconds - hop else round(span[1] / hop)
+            slots, first, last = within(slots, round(span[0] / hop), end)
+            mel = mel[first:last]
+        most = round(EDGE_SILENCE_SECONDS / self.features.hop_seconds)
+        before, after = (
+            max(slot.frames - most, 0) if slot.phone == SILENCE else 0
+            for slot in (slots[0], slots[-1])
+        )
+        slots[0] = replace(slots[0], frames=slots[0].frames - before)
+        slots[-1] = replace(slots[-1], frames=slots[-1].frames - after)
+        return slots, mel[before : len(mel) - after]
+
+    def _recording(self, audio: Sound) -> Recording:
+        return audio if isinstance(audio, Recording) else read(Path(audio))
+
+    def _wave(self, recording: Recording) -> np.ndarray:
+        """(n,) mono at the voice's rate, with a warning where something is lost on the way."""
+        name = recording.path.name if recording.path else "the recording"
+        rate, mine = recording.sample_rate, self.features.sample_rate
+        if recording.samples.shape[1] > 1:
+            warnings.warn(
+                f"{name} has {recording.samples.shape[1]} channels: their mean is listened to, "
+                "and new sound goes to each at its level",
+                UserNote,
+                stacklevel=3,
+            )
+        note_band(recording, self.features.f_max, stacklevel=3)
+        if rate < mine:
+            warnings.warn(
+                f"{name} is at {rate} Hz: sound above {rate / 2000:g} kHz is not there and is "
+                f"not heard in new sound either; this voice was trained at {mine} Hz and may do "
+                "worse",
+                UserNote,
+                stacklevel=3,
+            )
+        wave = resample(recording.mono(), rate, mine)
+        shortest = self.features.n_fft // 2 + 1
+        if len(wave) < shortest:
+            raise UserError(
+                f"{name} lasts {recording.seconds:.3f} s, shorter than one phone: at least "
+                f"{shortest / mine:.3f} s are needed"
+            )
+        return wave
+
+
+def given(frames: Sequence[int]) -> PredictDurations:
+    """What a plan asks for durations: these, for its masked phones in their order."""
+
+    def predict(phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
+        found = known.float().clone()
+        found[mask] = torch.tensor(frames, dtype=torch.float32)
+        return found
+
+    return predict
