@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from voiceflow.alignment.ctc import CtcAligner
 from voiceflow.alignment.frames import to_frames
 from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
 from voiceflow.alignment.pronunciation import english_lexicon
@@ -25,6 +26,7 @@ from voiceflow.generation.durations import regressed_durations, sampled_duration
 from voiceflow.generation.edit import lay_out_edit
 from voiceflow.generation.infill import Layout, check_score, lay_out_infill
 from voiceflow.generation.level import note_band
+from voiceflow.generation.noise import AlignsAround, propose_spans
 from voiceflow.generation.pace import note_pace
 from voiceflow.generation.plan import (
     Gap,
@@ -37,6 +39,7 @@ from voiceflow.generation.plan import (
 )
 from voiceflow.generation.spans import Span, check_spans
 from voiceflow.model_folder import ModelFolder
+from voiceflow.models.aligner import PhoneRecogniser
 from voiceflow.models.duration import DurationFlowNetwork
 from voiceflow.text.normalise import words_of
 from voiceflow.text.phones import SILENCE, with_ghost_silences
@@ -71,6 +74,13 @@ class Planner:
         return network
 
     @cached_property
+    def phone_aligner(self) -> CtcAligner:
+        """The aligner that the voice carries; UserError where it has none."""
+        network = self.folder.load("aligner")
+        assert isinstance(network, PhoneRecogniser)
+        return CtcAligner(network, self.folder.phones, self.features)
+
+    @cached_property
     def aligner(self) -> PocketsphinxAligner:
         """Finds the words of a transcript in a recording."""
         return PocketsphinxAligner()
@@ -99,6 +109,32 @@ class Planner:
         alignment = self._align(wave, words_of(old), name)
         layout = lay_out_edit(wave, alignment, words_of(new), english_lexicon(), self.log_mel, name,
                               keep_length)  # fmt: skip
+        return layout, self._planned(layout, name)
+
+    def propose_noise(self, recording: Recording, text: str) -> list[tuple[float, float]]:
+        """Spans (seconds) that noise seems to cover, maybe none: what `denoise` fills."""
+        wave = resample(self._wave(recording), self.features.sample_rate, SAMPLE_RATE)
+        name = str(recording.path or "the recording")
+        try:
+            alignment = self.aligner.align(wave, words_of(text), name)
+        except AlignmentError:  # noise may keep it from the end of any path
+            try:
+                alignment = self.phone_aligner.align(wave, words_of(text), name)
+            except AlignmentError as error:
+                raise UserError(f"the sound and its text do not fit together: {error}") from error
+        return propose_spans(wave, alignment, self.phone_aligner)
+
+    def plan_denoise(
+        self, recording: Recording, text: str, spans: Sequence[tuple[float, float]]
+    ) -> tuple[Layout, Plan]:
+        """The plan of `denoise`: the words around the spans tell which words lie in them."""
+        name = str(recording.path or "the recording")
+        half = self.features.window / 2 / self.features.sample_rate
+        widened = [Span(max(a - half, 0.0), min(b + half, recording.seconds)) for a, b in spans]
+        ordered = check_spans(widened, recording.seconds)
+        around = AlignsAround(self.phone_aligner, [(s.start, s.end) for s in ordered])
+        layout = lay_out_infill(self._wave(recording), words_of(text), ordered, around,
+                                english_lexicon(), self.log_mel, name)  # fmt: skip
         return layout, self._planned(layout, name)
 
     def plan_continuation(

@@ -177,6 +177,30 @@ class Voice(Planner):
                 begun = _as_prompt(made[0])
         return made[0] if len(made) == 1 else joined(made, PAUSE_SECONDS)
 
+    def denoise(
+        self,
+        audio: Sound,
+        text: str,
+        spans: Sequence[tuple[float, float]] | None = None,
+        **asked: Unpack[Asked],
+    ) -> Generated:
+        """Take transient noise out of a recording by speaking anew what it covers.
+
+        text: what the recording says. spans: what the noise covers, in seconds; without them they
+        are proposed (`propose_noise`). Nothing of a span is listened to: the words around it tell
+        which words lie in it. Raises UserError where no noise is found or the text does not fit.
+        """
+        recording = self._recording(audio)
+        if spans is None:
+            spans = self.propose_noise(recording, text)
+            if not spans:
+                raise UserError(
+                    f"{recording.path or 'the recording'}: no noise is found in it: say where it "
+                    "is by spans (seconds)"
+                )
+        layout, plan = self.plan_denoise(recording, text, spans)
+        return self._filled(recording, layout, plan, words_of(text), asked)
+
     def style_transfer(
         self, audio: Sound, text: str, prompt: Sound, prompt_text: str, **asked: Unpack[Asked]
     ) -> Generated:

@@ -15,6 +15,7 @@ VERBS = [
     "edit",
     "speak",
     "continue",
+    "denoise",
     "style",
     "sample",
     "vocode",

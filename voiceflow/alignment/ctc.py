@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voiceflow.alignment.frames import to_frames
 from voiceflow.alignment.pronunciation import english_lexicon
 from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError, Phone, Word
 from voiceflow.alignment.viterbi import Graph, best_paths, words_graph
@@ -19,7 +20,7 @@ from voiceflow.config import UserError
 from voiceflow.model_folder import ModelFolder
 from voiceflow.models.aligner import PhoneRecogniser
 from voiceflow.text.lexicon import Pronounces
-from voiceflow.text.phones import PhoneTable
+from voiceflow.text.phones import PhoneTable, base_of
 
 LENGTHS_APART = 64  # frames
 
@@ -58,23 +59,40 @@ class CtcAligner:
         assert isinstance(network, PhoneRecogniser)
         return cls(network, folder.phones, folder.features, lexicon)
 
-    def align(self, wave: np.ndarray, words: list[str], id: str = "") -> Alignment:
+    def align(
+        self,
+        wave: np.ndarray,
+        words: list[str],
+        id: str = "",
+        unheard: Sequence[tuple[float, float]] = (),
+    ) -> Alignment:
         """Borders of every word and phone, in the given order, and of the pauses between.
 
-        wave: (n,) float32 mono at 16 kHz. The score is the average over frames, in nats, of the
+        wave: (n,) float32 mono at 16 kHz. unheard: stretches (seconds) in which any phone is as
+        likely as any other, since their sound is spoilt: what is around them decides which words
+        they hold. The score is the average over frames, in nats, of the
         best path's posteriors relative to the likeliest class of each frame: 0 at the best. Raises
         AlignmentError, whose message holds the reason.
         """
-        [found] = self.align_batch([wave], [words], [id])
+        [found] = self.align_batch([wave], [words], [id], [unheard])
         if isinstance(found, AlignmentError):
             raise found
         return found
 
     @torch.no_grad()
     def align_batch(
-        self, waves: Sequence[np.ndarray], words: Sequence[list[str]], ids: Sequence[str]
+        self,
+        waves: Sequence[np.ndarray],
+        words: Sequence[list[str]],
+        ids: Sequence[str],
+        unheard: Sequence[Sequence[tuple[float, float]]] = (),
     ) -> list[Alignment | AlignmentError]:
-        """Several utterances at once; an utterance's result does not depend on the others."""
+        """Several utterances at once; an utterance's result does not depend on the others.
+
+        unheard: of each utterance, as `align` has it, or none of any.
+        """
+        if any(unheard):
+            waves = [_silenced(w, spans) for w, spans in zip(waves, unheard, strict=True)]
         said: list[list[list[tuple[str, ...]]] | AlignmentError] = []
         for wave, transcript, id in zip(waves, words, ids, strict=True):
             try:
@@ -88,6 +106,9 @@ class CtcAligner:
         if not good:
             return results
         log_probs, lengths = self._posteriors([waves[i] for i in good])
+        if any(unheard):
+            for row, i in enumerate(good):
+                self._forget(log_probs[row], unheard[i])
         ways = [said[i] for i in good]
         graphs = [self._graph(way) for way in ways if not isinstance(way, AlignmentError)]
         for i, way, graph, path, posterior in zip(
@@ -105,6 +126,35 @@ class CtcAligner:
             score = (path.score - best) / len(path.states)
             results[i] = self._alignment(path, graph, words[i], way, seconds, score)
         return results
+
+    def _forget(self, log_probs: Tensor, spans: Sequence[tuple[float, float]]) -> None:
+        """Make all classes alike in spans (seconds) of posteriors (T', C), in place."""
+        step = self._network.stride * self._features.hop_seconds
+        for start, end in spans:
+            first, last = round(start / step), round(end / step) + 1
+            log_probs[first:last] = 0.0
+
+    @torch.no_grad()
+    def doubt(self, wave: np.ndarray, alignment: Alignment) -> np.ndarray:
+        """How unlikely an alignment's phones are, frame by frame of the features: (T,) nats, 0 or
+        more, by which the likeliest class is above the one that is said to be there.
+
+        wave: (n,) float32 mono at 16 kHz, which the alignment covers. A phone that the recogniser
+        does not know counts 0.
+        """
+        [posterior], _ = self._posteriors([wave])
+        stride = self._network.stride
+        n_frames = self._features.n_frames(
+            len(wave) * self._features.sample_rate // SAMPLE_RATE
+        )
+        framed = to_frames(alignment, n_frames, self._features.hop_seconds)
+        classes = [self._classes.get(base_of(p), -1) for p in framed.phones]
+        there = torch.tensor(classes).repeat_interleave(torch.tensor(framed.durations))
+        frames = torch.arange(n_frames)
+        told = posterior[(frames // stride).clamp(max=len(posterior) - 1)]
+        said = told.gather(1, there.clamp(min=0)[:, None])[:, 0]
+        found: np.ndarray = torch.where(there >= 0, told.max(1).values - said, 0.0).numpy()
+        return found
 
     def _pronunciations(
         self, wave: np.ndarray, words: list[str], id: str
@@ -190,3 +240,11 @@ def _places(said: Sequence[Sequence[tuple[str, ...]]]) -> list[tuple[int | None,
             found += [(number, i == len(way) - 1) for i in range(len(way))]
         found.append((None, False))
     return found
+
+
+def _silenced(wave: np.ndarray, spans: Sequence[tuple[float, float]]) -> np.ndarray:
+    """The wave with silence in spans (seconds), so that noise does not reach into what is heard."""
+    kept = wave.copy()
+    for start, end in spans:
+        kept[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)] = 0.0
+    return kept

@@ -17,6 +17,7 @@ from voiceflow.cli import (
     continue_,
     data,
     demo,
+    denoise,
     doctor,
     edit,
     infill,
@@ -63,6 +64,7 @@ app.command("infill")(infill.infill)
 app.command("edit")(edit.edit)
 app.command("speak")(speak.speak)
 app.command("continue")(continue_.continue_)
+app.command("denoise")(denoise.denoise)
 app.command("style")(style.style)
 app.command("sample")(sample.sample)
 app.command("vocode")(vocode.vocode)
