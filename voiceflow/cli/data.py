@@ -84,7 +84,9 @@ def regenerate(
         ),
     ] = 0.5,
     steps: Annotated[int, typer.Option(min=1, help="Solver steps from there on.")] = 4,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many shards.")] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="2: only every second utterance of a shard, and so on.")
+    ] = 1,
 ) -> None:
     """Copy prepared data with half of its frames made anew by a voice: for training its vocoder.
 
@@ -99,7 +101,7 @@ def regenerate(
     from voiceflow.generation.regenerate import regenerate as make_anew
     from voiceflow.model_folder import ModelFolder
 
-    count = make_anew(folder, ModelFolder.open(voice), out, t=begin, steps=steps, limit=limit)
+    count = make_anew(folder, ModelFolder.open(voice), out, t=begin, steps=steps, every=every)
     typer.echo(f"{count} utterances with features of '{voice}': {out}")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +65,14 @@ def regenerated(
 
 def regenerate(
     source: Path, voice: ModelFolder, out: Path, *, t: float = 0.5, steps: int = 4,
-    limit: int | None = None,
+    every: int = 1,
 ) -> int:  # fmt: skip
     """Copy prepared data, half of whose frames a voice makes anew; returns the utterances.
 
     t: where on the path it begins (`regenerated`); steps: of the voice's solver, from there on;
-    limit: shards. Shards that are there already are kept, so a run that was stopped goes on. Raises
-    UserError for data of another front end or other phones than the voice's, and for a folder with
-    data regenerated otherwise.
+    every: 2 for every second utterance of a shard, and so on. Shards that are there already are
+    kept, so a run that was stopped goes on. Raises UserError for data of another front end or other
+    phones than the voice's, and for a folder with data regenerated otherwise.
     """
     prepared = open_prepared(source)
     spec = voice.features
@@ -84,7 +84,7 @@ def regenerate(
     request = {
         "regenerated_from": prepared.info.get("fingerprint", ""),
         "voice": _digest(voice.path / "velocity.safetensors"), "t": t, "solver": settings.solver,
-        "steps": settings.steps, "guidance": settings.guidance,
+        "steps": settings.steps, "guidance": settings.guidance, "every": every,
     }  # fmt: skip
     if (out / "request.json").is_file() and read_json(out / "request.json") != request:
         raise UserError(f"{out} holds data regenerated otherwise: choose another --out")
@@ -92,11 +92,11 @@ def regenerate(
     network = voice.load("velocity")
     length = round(STRETCH_SECONDS / spec.hop_seconds)
     count = frames = 0
-    for path in _shown(shard_files(source)[:limit]):
+    for path in _shown(shard_files(source)):
         target = out / "shards" / path.name
         if not target.is_file():
             rows = []
-            for row in read_rows(path, spec.n_mels):
+            for row in islice(read_rows(path, spec.n_mels), 0, None, every):
                 mel = spec.normalise(torch.from_numpy(row.mel.astype(np.float32)))
                 made = regenerated(network, voice.phones, row, mel, settings, t, length)
                 half = spec.denormalise(made).numpy().astype(np.float16)
