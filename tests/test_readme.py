@@ -99,7 +99,10 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize(("name", "number", "block"), BLOCKS, ids=lambda v: str(v)[:20])
-def test_the_python_of_the_documents_runs(name: str, number: int, block: str) -> None:
+def test_the_python_of_the_documents_runs(
+    name: str, number: int, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, f"{name}, block {number}", "exec"), {})
 
 

@@ -51,3 +51,24 @@ def test_vocoders_beside_the_originals(
 def test_no_utterances() -> None:
     with pytest.raises(UserError, match="no utterances to vocode"):
         measure_vocoders(SPEC, {}, [])
+
+
+def test_words_apart_is_a_difference_of_rates_with_its_interval() -> None:
+    """Two more errors in 40 words are five points; equal errors are none, exactly."""
+    from voiceflow.measures.vocoders import words_apart
+
+    ours = [{"word_errors": 1.0, "words": 10.0} for _ in range(4)]
+    others = [{"word_errors": 1.5, "words": 10.0} for _ in range(4)]
+    speakers = ["a", "a", "b", "b"]
+    assert "less that of x: +5.0 points (+5.0 to +5.0)" in words_apart(
+        ours, others, speakers, "x", "y"
+    )
+    assert "+0.0 points (+0.0 to +0.0)" in words_apart(ours, ours, speakers, "x", "y")
+
+
+def test_an_unknown_measure() -> None:
+    from voiceflow.measures.vocoders import measure_vocoders
+
+    utterance = Utterance("u", "a.wav", "A", "s")
+    with pytest.raises(UserError, match="no measure 'taste': there are quality, distance, pitch"):
+        measure_vocoders(SPEC, {}, [utterance], kinds=["taste"])

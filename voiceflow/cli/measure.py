@@ -197,6 +197,10 @@ def vocoder(
         ),
     ] = None,
     per_speaker: Annotated[int, typer.Option(min=1, help="Utterances of each speaker.")] = 2,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this: quality, distance, pitch, dnsmos or words; may be repeated."),
+    ] = None,
     out: ReportOption = None,
 ) -> None:
     """Copy synthesis by Griffin-Lim and by trained vocoders, beside the originals.
@@ -205,7 +209,7 @@ def vocoder(
 
     voiceflow measure vocoder --root LibriSpeech --voice mini
     """
-    from voiceflow.measures.vocoders import measure_vocoders
+    from voiceflow.measures.vocoders import KINDS, measure_vocoders
     from voiceflow.model_folder import ModelFolder
     from voiceflow.vocoders.choice import Vocodes, named_vocoder
     from voiceflow.vocoders.griffin_lim import GriffinLim
@@ -213,8 +217,9 @@ def vocoder(
     folder = ModelFolder.open(voice)
     spec = folder.features
     found: dict[str, Vocodes] = {
-        f"Griffin-Lim, {n} iterations": GriffinLim(spec, n_iterations=n) for n in (32, 60)
+        f"Griffin-Lim, {n} iterations": GriffinLim(spec, n_iterations=n) for n in (60, 32)
     }
     named = vocoder or ([voice] if folder.config.vocoder is not None else [])
     found |= {name: named_vocoder(name, spec) for name in named}
-    measure_vocoders(spec, found, read_utterances(root, subset), per_speaker=per_speaker, out=out)
+    measure_vocoders(spec, found, read_utterances(root, subset), per_speaker=per_speaker,
+                     kinds=only or KINDS, out=out)  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from voiceflow.audio.io import load_mono, resample
 from voiceflow.config import UserError
 from voiceflow.data.manifest import Utterance
 from voiceflow.files import write_json
+from voiceflow.measures.bootstrap import bootstrap_interval
 from voiceflow.measures.heard import PocketsphinxWords
 from voiceflow.measures.pitch import Pitch
 from voiceflow.measures.quality import Dnsmos, Intrusive
@@ -32,6 +33,7 @@ from voiceflow.vocoders.neural import NeuralVocoder
 ORIGINAL = "original"
 COLUMNS = ("PESQ", "STOI", "STFT distance", "log-mel error", "F0 error (cents)", "voicing error",
            "DNSMOS (overall)", "WER (pocketsphinx)")  # fmt: skip
+KINDS = ("quality", "distance", "pitch", "dnsmos", "words")
 _TIMED_SECONDS = 30.0  # of speech that the real-time factor is measured on
 
 
@@ -64,6 +66,12 @@ class Distance:
         return found
 
 
+_SCORERS: dict[str, Callable[[], Scorer]] = {
+    "quality": Intrusive, "distance": Distance, "pitch": Pitch, "dnsmos": Dnsmos,
+    "words": PocketsphinxWords,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class VocoderRow:
     """One vocoder's figures by name; speed: times real time by number of threads."""
@@ -92,11 +100,14 @@ def measure_vocoders(
     *,
     per_speaker: int = 2,
     threads: Sequence[int] = (1, 2),
+    kinds: Sequence[str] = KINDS,
     out: Path | None = None,
 ) -> list[VocoderRow]:
     """Print, for the originals and each vocoder, quality, words, pitch and speed.
 
-    per_speaker: the first utterances of each speaker. Raises UserError for no utterances.
+    Under the table stands by how much each vocoder's WER is above the first one's, with an interval
+    (paired by utterance, drawn by speaker). per_speaker: the first utterances of each speaker;
+    kinds: of KINDS, what is measured. Raises UserError for no utterances, or an unknown kind.
     """
     from rich.progress import track
 
@@ -104,7 +115,9 @@ def measure_vocoders(
     if not chosen:
         raise UserError("no utterances to vocode")
     log_mel = LogMel(spec)
-    scorers: list[Scorer] = [Intrusive(), Distance(), Pitch(), Dnsmos(), PocketsphinxWords()]
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise UserError(f"no measure '{unknown[0]}': there are {', '.join(KINDS)}")
+    scorers: list[Scorer] = [_SCORERS[kind]() for kind in KINDS if kind in kinds]
     scores: dict[str, list[Score]] = {name: [] for name in (ORIGINAL, *vocoders)}
     mels: list[Tensor] = []
     for utterance in track(chosen, "utterances"):
@@ -136,6 +149,10 @@ def measure_vocoders(
     print(f"| vocoder | {' | '.join(COLUMNS)} | speed | parameters |")
     print("|---" * (len(COLUMNS) + 3) + "|")
     print(*rows, sep="\n")
+    if "words" in kinds:
+        names = list(vocoders)
+        for name in names[1:]:
+            print(words_apart(scores[names[0]], scores[name], speakers, names[0], name))
     if out is not None:
         write_json(out, {
             "voiceflow": __version__, "features_fingerprint": spec.fingerprint(),
@@ -143,6 +160,26 @@ def measure_vocoders(
             "scores": scores,
         })  # fmt: skip
     return rows
+
+
+def words_apart(
+    ours: Sequence[Score], others: Sequence[Score], speakers: Sequence[str], one: str, other: str
+) -> str:
+    """One line: the WER of `other` less that of `one`, paired, with its 95 % interval."""
+    columns = ("word_errors", "words")
+    values = np.array(
+        [[float(s[c]) for s in pair for c in columns]  # type: ignore[arg-type]
+         for pair in zip(ours, others, strict=True)]
+    )  # fmt: skip
+
+    def less(means: np.ndarray) -> np.ndarray:
+        found: np.ndarray = means[:, 2] / means[:, 3] - means[:, 0] / means[:, 1]
+        return found
+
+    value = float(less(values.mean(0, keepdims=True))[0])
+    low, high = bootstrap_interval(values, speakers, less)
+    return (f"WER of {other} less that of {one}: {100 * value:+.1f} points "
+            f"({100 * low:+.1f} to {100 * high:+.1f})")  # fmt: skip
 
 
 def _parameters(vocoder: Vocodes | None) -> int:
