@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, Concatenate, ParamSpec, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ PAUSE_SECONDS = 0.3
 VOCODER_CONTEXT_FRAMES = 60
 PRESETS = ("paper", "best", "fast")
 
+P = ParamSpec("P")
+
 
 class Asked(TypedDict, total=False):
     """How a task is done; the voice's own preset where a value is missing or None.
@@ -53,6 +55,34 @@ class Asked(TypedDict, total=False):
     guidance: float | None
     solver: str | None
     candidates: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task that is planned and not yet sampled.
+
+    finish: un-normalised log-mel (T, M) of the plan to its sound; words: what the sound shall say.
+    """
+
+    plan: Plan
+    finish: Callable[[Tensor], Recording]
+    words: tuple[str, ...]
+    settings: SampleConfig
+    seed: int
+    candidates: int = 1
+    layout: Layout | None = None
+
+
+def _task(
+    plan: Callable[Concatenate[Voice, P], Job],
+) -> Callable[Concatenate[Voice, P], Generated]:
+    """A method that plans a task, as one that does it; `Voice.planned` reaches the first."""
+
+    @wraps(plan)
+    def do(self: Voice, *args: P.args, **kwargs: P.kwargs) -> Generated:
+        return self.run([plan(self, *args, **kwargs)])[0]
+
+    return do
 
 
 class Voice(Planner):
@@ -82,6 +112,7 @@ class Voice(Planner):
         """The velocity network."""
         return self.folder.load("velocity")
 
+    @_task
     def infill(
         self,
         audio: Sound,
@@ -90,7 +121,7 @@ class Voice(Planner):
         *,
         keep_length: bool = True,
         **asked: Unpack[Asked],
-    ) -> Generated:
+    ) -> Job:
         """Fill spans (seconds) of a recording with what the transcript says there.
 
         text: the whole transcript as it shall be. A span with words is not listened to; one
@@ -102,6 +133,7 @@ class Voice(Planner):
         layout, plan = self.plan_infill(recording, text, spans, keep_length)
         return self._filled(recording, layout, plan, words_of(text), asked)
 
+    @_task
     def edit(
         self,
         audio: Sound,
@@ -110,7 +142,7 @@ class Voice(Planner):
         *,
         keep_length: bool = False,
         **asked: Unpack[Asked],
-    ) -> Generated:
+    ) -> Job:
         """Make a recording that says `old` say `new`: words put in, taken out, or replaced.
 
         Only where the texts differ is anything generated. The length changes as the new words
@@ -121,9 +153,10 @@ class Voice(Planner):
         layout, plan = self.plan_edit(recording, old, new, keep_length)
         return self._filled(recording, layout, plan, words_of(new), asked)
 
+    @_task
     def continue_(
         self, audio: Sound, text: str, *, prefix: float | None = None, **asked: Unpack[Asked]
-    ) -> Generated:
+    ) -> Job:
         """Speak on after a recording's first `prefix` seconds, or after all of it.
 
         text: the whole text, of which the recording says the beginning, or all. The prefix ends at
@@ -172,18 +205,19 @@ class Voice(Planner):
         for words, phones, frames in zip(texts, spoken, told, strict=True):
             predict = self.paced(speed) if frames is None else given(frames)
             plan = self.plan_after(begun, phones, predict)
-            made.append(self._made(plan, self._trimmed(plan), words, asked))
+            made += self.run([self._job(plan, self._trimmed(plan), words, asked)])
             if prompt is None and len(made) == 1:
                 begun = _as_prompt(made[0])
         return made[0] if len(made) == 1 else joined(made, PAUSE_SECONDS)
 
+    @_task
     def denoise(
         self,
         audio: Sound,
         text: str,
         spans: Sequence[tuple[float, float]] | None = None,
         **asked: Unpack[Asked],
-    ) -> Generated:
+    ) -> Job:
         """Take transient noise out of a recording by speaking anew what it covers.
 
         text: what the recording says. spans: what the noise covers, in seconds; without them they
@@ -201,9 +235,10 @@ class Voice(Planner):
         layout, plan = self.plan_denoise(recording, text, spans)
         return self._filled(recording, layout, plan, words_of(text), asked)
 
+    @_task
     def style_transfer(
         self, audio: Sound, text: str, prompt: Sound, prompt_text: str, **asked: Unpack[Asked]
-    ) -> Generated:
+    ) -> Job:
         """Say what a recording says, with its timing, in the voice and room of a prompt.
 
         text, prompt_text: what the two say. The sound is mono at the voice's rate and as long as
@@ -219,7 +254,7 @@ class Voice(Planner):
                 self.vocode(made, first, last)[:n_samples], self.features.sample_rate
             )
 
-        return self._made(plan, finish, words_of(text), asked)
+        return self._job(plan, finish, words_of(text), asked)
 
     def sample(self, text: str, count: int = 8, **asked: Unpack[Asked]) -> list[Generated]:
         """Speak a text `count` times, as different speakers, with other prosody and durations.
@@ -237,8 +272,9 @@ class Voice(Planner):
         made = []
         for seed in range(first, first + count):
             plan = self.plan_after(nothing, phones, self.drawn(seed))
-            made.append(self._made(plan, self._trimmed(plan), words, {**asked, "seed": seed}))
-        return made
+            asked["seed"] = seed
+            made.append(self._job(plan, self._trimmed(plan), words, asked))
+        return self.run(made)
 
     def settings(
         self,
@@ -300,13 +336,18 @@ class Voice(Planner):
             shift = after
         return fills
 
+    def planned(self, task: str, **told: Any) -> Job:
+        """A task by the name of its method, with its arguments, planned and not yet sampled."""
+        plan: Callable[..., Job] = getattr(type(self), task).__wrapped__
+        return plan(self, **told)
+
     def _filled(
         self, recording: Recording, layout: Layout, plan: Plan, words: Sequence[str], asked: Asked
-    ) -> Generated:
+    ) -> Job:
         def finish(mel: Tensor) -> Recording:
             return self.render(recording, layout, plan, mel)
 
-        return self._made(plan, finish, words, asked, layout)
+        return self._job(plan, finish, words, asked, layout)
 
     def _trimmed(self, plan: Plan) -> Callable[[Tensor], Recording]:
         """A plan's last gap as a recording of its own, its edges' silence trimmed."""
@@ -318,32 +359,39 @@ class Voice(Planner):
 
         return finish
 
-    def _made(
+    def _job(
         self,
         plan: Plan,
         finish: Callable[[Tensor], Recording],
         words: Sequence[str],
         asked: Asked,
         layout: Layout | None = None,
-    ) -> Generated:
-        """Sample a plan as was asked; finish: un-normalised log-mel (T, M) of the plan to sound."""
-        begun = time.perf_counter()
+    ) -> Job:
         settings = self.settings(asked.get("steps"), asked.get("guidance"), asked.get("solver"),
                                  asked.get("preset"))  # fmt: skip
-        seed, count = asked.get("seed", 0), asked.get("candidates", 1)
+        count = asked.get("candidates", 1)
         if count < 1:
             raise UserError(f"candidates must be at least 1, found {count}")
-        drawn = sample(self.velocity, plan, self.folder.phones, settings, seed, count)
+        return Job(plan, finish, tuple(words), settings, asked.get("seed", 0), count, layout)
+
+    def run(self, jobs: Sequence[Job]) -> list[Generated]:
+        """Sample planned tasks together; each gives what it gives alone."""
+        return [self._run(job) for job in jobs]
+
+    def _run(self, job: Job) -> Generated:
+        begun = time.perf_counter()
+        drawn = sample(self.velocity, job.plan, self.folder.phones, job.settings, job.seed,
+                       job.candidates)  # fmt: skip
         mels = [self.features.denormalise(mel) for mel in drawn.mel]
-        recordings = [finish(mel) for mel in mels]
+        recordings = [job.finish(mel) for mel in mels]
         chosen, ranks = 0, list[Rank]()
-        if count > 1:
+        if len(mels) > 1:
             waves = [resample(r.mono(), r.sample_rate, SAMPLE_RATE) for r in recordings]
-            chosen, ranks = rank(waves, words, self.aligner)
+            chosen, ranks = rank(waves, job.words, self.aligner)
         return Generated(
-            recordings[chosen], plan, mels[chosen], self.features, settings, seed + chosen,
-            drawn.nfe, drawn.network_passes, layout, time.perf_counter() - begun, tuple(ranks),
-            chosen,
+            recordings[chosen], job.plan, mels[chosen], self.features, job.settings,
+            job.seed + chosen, drawn.nfe, drawn.network_passes, job.layout,
+            time.perf_counter() - begun, tuple(ranks), chosen,
         )  # fmt: skip
 
 
