@@ -94,7 +94,7 @@ class VocoderConfig:
     n_fft: int = 640  # of the spectrum that it makes; a multiple of the hop
     discriminators: float = 0.0  # their width, 1 as published; 0: none, spectral losses alone
     # Where it tells differences:
-    iterations: int = 8  # of consistency, after the phases are summed up
+    iterations: int = 2  # of consistency, after the phases are summed up
 
 
 @dataclass
@@ -162,6 +162,16 @@ class SampleConfig:
     temperature: float = 1.0  # deviation of the noise that a gap starts from
     context_frames: int = 1600  # what the network sees on either side of a gap
     path: str = "optimal_transport"  # what the velocity was trained on; training writes it
+    # Between which times there is guidance; outside them the conditional network runs alone.
+    guidance_interval: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    grid: str = "uniform"  # of the steps, one of voiceflow.flow.times.GRIDS
+    sway: float = -1.0  # of the grid sway
+    shift: float = 0.5  # of the grid shifted
+    precision: str = "float32"  # of the network: float32, or bfloat16 by autocast
+    compiled: bool = False  # its blocks by torch.compile
+
+    def __post_init__(self) -> None:
+        self.guidance_interval = list(self.guidance_interval)  # as YAML and JSON give it back
 
 
 @dataclass

@@ -334,3 +334,27 @@ def test_what_cannot_be_guided_is_refused() -> None:
     for interval in ((-0.1, 1.0), (0.0, 1.1), (0.6, 0.4), (float("nan"), 1.0)):
         with pytest.raises(ValueError, match=r"must lie in \[0, 1\] and not fall"):
             Guided(Toy(), [(ONE,), (ALL,)], constant(0.7), interval)
+
+
+# What is prepared
+
+
+@pytest.mark.parametrize(("interval", "times"), [((0.0, 1.0), 1), ((0.25, 0.5), 2)])
+def test_conditions_are_prepared_once(interval: tuple[float, float], times: int) -> None:
+    """Those of all branches together, and of the first where it runs alone as well."""
+    toy, made = Toy(), []
+
+    def prepare(weights: Tensor) -> tuple[str, Tensor]:
+        made.append(weights)
+        return "prepared", weights
+
+    def network(t: Tensor, x: Tensor, said: str, weights: Tensor) -> Tensor:
+        assert said == "prepared"
+        return toy(t, x, weights)
+
+    guided = Guided(network, [(ONE,), (ALL,)], constant(0.7), interval, prepare)
+    found = solve(guided, X0, 8, "euler")
+    wanted = solve(Guided(Toy(), [(ONE,), (ALL,)], constant(0.7), interval), X0, 8, "euler")
+    assert torch.equal(found.x, wanted.x)
+    assert found.passes == wanted.passes
+    assert [len(weights) for weights in made] == [48, 24][:times]

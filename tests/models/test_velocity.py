@@ -213,3 +213,75 @@ def test_valid_frames() -> None:
 def test_lengths_that_are_not_at_hand_are_not_looked_at() -> None:
     valid = valid_frames(torch.tensor([4, 4], device="meta"), 4)
     assert valid is not None and valid.shape == (2, 4)
+
+
+@pytest.mark.parametrize("lengths", [[40, 40], [40, 23]], ids=["whole", "padded"])
+def test_prepared_it_is_the_same_network(network: VelocityNetwork, lengths: list[int]) -> None:
+    """For every x_t and t that the same context and phones are asked with."""
+    given = torch.tensor(lengths)
+    _, context, phones, _ = inputs(2, 40)
+    prepared = network.prepare(context, phones, given)
+    for seed in (1, 2):
+        xt, _, _, t = inputs(2, 40, seed)
+        found, wanted = network.velocity(xt, t, prepared), network(xt, context, phones, t, given)
+        for i, n in enumerate(lengths):
+            torch.testing.assert_close(found[i, :n], wanted[i, :n], rtol=1e-5, atol=1e-5)
+
+
+def test_prepared_the_bundled_voice_is_the_same_network() -> None:
+    folder = ModelFolder.open("mini")
+    network, n_mels = folder.load("velocity"), folder.features.n_mels
+    assert isinstance(network, VelocityNetwork)
+    generator = torch.Generator().manual_seed(0)
+    xt, context = torch.randn(2, 2, 90, n_mels, generator=generator)
+    phones = torch.randint(len(folder.phones), (2, 90), generator=generator)
+    lengths, t = torch.tensor([90, 90]), torch.tensor([0.3, 0.8])
+    with torch.no_grad():
+        wanted = network(xt, context, phones, t, lengths)
+        found = network.velocity(xt, t, network.prepare(context, phones, lengths))
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_prepared_in_bf16_it_is_full_precisions_within_its_roundings(
+    network: VelocityNetwork,
+) -> None:
+    xt, context, phones, t = inputs(2, 40)
+    lengths = torch.tensor([40, 40])
+    exact = network(xt, context, phones, t, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        prepared = network.prepare(context, phones, lengths)
+        half = network.velocity(xt, t, prepared)
+    assert (prepared.told.dtype, half.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(half, exact, rtol=0.1, atol=0.1)
+
+
+def test_what_is_prepared_is_made_once(
+    network: VelocityNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither phones nor positions are looked at again."""
+    xt, context, phones, t = inputs(2, 12)
+    prepared = network.prepare(context, phones, torch.tensor([12, 7]))
+    monkeypatch.setattr(network.phone, "forward", None)
+    monkeypatch.setattr(network.transformer, "places", None)
+    network.velocity(xt, t, prepared)
+    with pytest.raises(TypeError):
+        network(xt, context, phones, t, torch.tensor([12, 7]))
+
+
+def test_places_serve_other_items_of_the_same_length(network: VelocityNetwork) -> None:
+    xt, context, phones, t = inputs(3, 12)
+    lengths = torch.tensor([12, 12, 12])
+    many = network.prepare(context, phones, lengths)
+    one = network.prepare(context[:1], phones[:1], lengths[:1], places=many.places)
+    assert one.places is many.places
+    alone, together = network.velocity(xt[:1], t[:1], one), network.velocity(xt, t, many)
+    torch.testing.assert_close(alone, together[:1], rtol=1e-5, atol=1e-5)
+
+
+def test_prepared_gradients_reach_the_input() -> None:
+    network = made()
+    xt, context, phones, t = inputs(1, 9)
+    prepared = network.prepare(context, phones, torch.tensor([9]))
+    network.velocity(xt.requires_grad_(), t, prepared).sum().backward()
+    assert xt.grad is not None and xt.grad.any()
+    assert network.input.weight.grad is not None and network.input.weight.grad.all()

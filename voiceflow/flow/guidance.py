@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,8 +97,9 @@ class Guided:
 
     branches: the conditions of each branch, the fully conditional first. Outside `interval` of t
     the first branch runs alone, without guidance (Kynkäänniemi et al. 2024); where items have times
-    of their own, each goes by its own. `passes` counts the branches that were run. Raises
-    ValueError when the branches' conditions do not fit.
+    of their own, each goes by its own. `passes` counts the branches that were run. prepare: makes
+    of conditions (B, ...), once, what the network is given in their place. Raises ValueError when
+    the branches' conditions do not fit.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Guided:
         branches: Sequence[Conditions],
         combine: Combine,
         interval: tuple[float, float] = (0.0, 1.0),
+        prepare: Callable[..., tuple[Any, ...]] | None = None,
     ) -> None:
         if len(branches) < 2:
             raise ValueError(f"guidance needs two branches or more, found {len(branches)}")
@@ -115,8 +118,12 @@ class Guided:
         if not 0 <= interval[0] <= interval[1] <= 1:
             raise ValueError(f"the interval must lie in [0, 1] and not fall, found {interval}")
         self.network = network
-        self.alone = branches[0]
-        self.together = tuple(torch.cat(parts) for parts in zip(*branches, strict=True))
+        self.alone: tuple[Any, ...] = branches[0]
+        self.together: tuple[Any, ...] = tuple(map(torch.cat, zip(*branches, strict=True)))
+        if prepare is not None:
+            self.together = prepare(*self.together)
+            if interval != (0, 1):  # else the first branch never runs alone
+                self.alone = prepare(*self.alone)
         self.count = len(branches)
         self.combine = combine
         self.interval = interval

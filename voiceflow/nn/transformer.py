@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from voiceflow.config import UserNote
 from voiceflow.nn.attention import Bias, SelfAttention, alibi_slopes, flex_runs
 from voiceflow.nn.embeddings import rotation_of
 
@@ -81,6 +87,36 @@ class Block(nn.Module):
         return x + ff_gate * self.feed_forward(y)
 
 
+@cache
+def compiled_block(device_type: str) -> Callable[..., Tensor] | None:
+    """`Block.forward` by torch.compile, one for all blocks and lengths; tried out once.
+
+    None where no compiler is at hand, and a note says so.
+    """
+    try:
+        torch.compile(torch.sin)(torch.zeros(8, device=device_type))
+    except Exception as error:  # no g++, no Triton, no folder to write to: each has its own
+        warnings.warn(
+            f"torch.compile does not run here ({' '.join(str(error).split())[:200]}): the network "
+            "runs uncompiled; on a CPU it needs g++",
+            UserNote,
+            stacklevel=2,
+        )
+        return None
+    return torch.compile(Block.forward, dynamic=True)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where tokens stand, for every layer alike: all that depends on no token's content.
+
+    bias: of the scores; rotation: (2, T, d / 2) of queries and keys, or None.
+    """
+
+    bias: Bias
+    rotation: Tensor | None = None
+
+
 class Transformer(nn.Module):
     """Blocks with UNet skips: what enters block i also enters block L-1-i (Le et al. 2023, 4).
 
@@ -122,17 +158,25 @@ class Transformer(nn.Module):
         self.modulation = Modulation(width, 2) if modulated else None
 
     def forward(
-        self, x: Tensor, valid: Tensor | None, n_exempt: int = 0, time: Tensor | None = None
+        self,
+        x: Tensor,
+        valid: Tensor | None,
+        n_exempt: int = 0,
+        time: Tensor | None = None,
+        *,
+        places: Places | None = None,
+        compiled: bool = False,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D).
 
         valid (B, T) is False at padding, None when nothing is padded. The first `n_exempt`
-        tokens carry no position. time: (B, 1, D), for modulated blocks.
+        tokens carry no position. time: (B, 1, D), for modulated blocks. places: what `places`
+        made of the two, for any x of the same shape. compiled: the blocks by torch.compile, where
+        it runs; this module stays as it is.
         """
-        n_tokens = x.shape[1]
-        bias, rotation = self.bias(x, valid, n_exempt), None
-        if self.rotary:
-            rotation = rotation_of(n_tokens, self.head_width, n_exempt, x.device)
+        places = places or self.places(x, valid, n_exempt)
+        bias, rotation = places.bias, places.rotation
+        call = (compiled_block(x.device.type) if compiled else None) or Block.__call__
         entered: list[Tensor] = []
         for i, block in enumerate(self.blocks):
             mirror = len(self.blocks) - 1 - i
@@ -143,11 +187,18 @@ class Transformer(nn.Module):
             if self.checkpoint_activations and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, bias, rotation, time, use_reentrant=False)
             else:
-                x = block(x, bias, rotation, time)
+                x = call(block, x, bias, rotation, time)
         if self.modulation is None:
             return self.norm(x)
         shift, scale = self.modulation(time)
         return shift + (1 + scale) * self.norm(x)
+
+    def places(self, x: Tensor, valid: Tensor | None, n_exempt: int = 0) -> Places:
+        """Of the tokens of x (B, T, D), whose device, and precision outside autocast, it takes."""
+        rotation = None
+        if self.rotary:
+            rotation = rotation_of(x.shape[1], self.head_width, n_exempt, x.device)
+        return Places(self.bias(x, valid, n_exempt), rotation)
 
     def bias(self, x: Tensor, valid: Tensor | None, n_exempt: int) -> Bias:
         """The bias of every layer, written out here once unless flex_attention is the way.
