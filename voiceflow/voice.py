@@ -23,7 +23,7 @@ from voiceflow.generation.level import context_length, matched
 from voiceflow.generation.pace import check_speed, new_phones, read_durations
 from voiceflow.generation.plan import Plan, Slot
 from voiceflow.generation.ranking import Rank, rank
-from voiceflow.generation.sample import sample
+from voiceflow.generation.sample import Sampled, sample_many
 from voiceflow.generation.sentences import parts_of
 from voiceflow.generation.spans import Span
 from voiceflow.generation.splice import Fill, cut, splice
@@ -376,13 +376,26 @@ class Voice(Planner):
 
     def run(self, jobs: Sequence[Job]) -> list[Generated]:
         """Sample planned tasks together; each gives what it gives alone."""
-        return [self._run(job) for job in jobs]
-
-    def _run(self, job: Job) -> Generated:
         begun = time.perf_counter()
-        drawn = sample(self.velocity, job.plan, self.folder.phones, job.settings, job.seed,
-                       job.candidates)  # fmt: skip
-        mels = [self.features.denormalise(mel) for mel in drawn.mel]
+        drawn: list[list[Sampled]] = [[] for _ in jobs]
+        by_settings: dict[str, list[int]] = {}
+        for number, job in enumerate(jobs):
+            by_settings.setdefault(repr(job.settings), []).append(number)
+        for numbers in by_settings.values():
+            each = [(n, k) for n in numbers for k in range(jobs[n].candidates)]
+            found = sample_many(
+                self.velocity, [jobs[n].plan for n, _ in each], self.folder.phones,
+                jobs[numbers[0]].settings, [jobs[n].seed + k for n, k in each],
+            )  # fmt: skip
+            for (number, _), one in zip(each, found, strict=True):
+                drawn[number].append(one)
+        shared = (time.perf_counter() - begun) / max(len(jobs), 1)
+        return [self._finished(job, found, shared) for job, found in zip(jobs, drawn, strict=True)]
+
+    def _finished(self, job: Job, drawn: Sequence[Sampled], sampling: float) -> Generated:
+        """The best of a job's samples as sound; sampling: the seconds that these took."""
+        begun = time.perf_counter()
+        mels = [self.features.denormalise(one.mel[0]) for one in drawn]
         recordings = [job.finish(mel) for mel in mels]
         chosen, ranks = 0, list[Rank]()
         if len(mels) > 1:
@@ -390,8 +403,9 @@ class Voice(Planner):
             chosen, ranks = rank(waves, job.words, self.aligner)
         return Generated(
             recordings[chosen], job.plan, mels[chosen], self.features, job.settings,
-            job.seed + chosen, drawn.nfe, drawn.network_passes, job.layout,
-            time.perf_counter() - begun, tuple(ranks), chosen,
+            job.seed + chosen, sum(one.nfe for one in drawn),
+            sum(one.network_passes for one in drawn), job.layout,
+            time.perf_counter() - begun + sampling, tuple(ranks), chosen,
         )  # fmt: skip
 
 

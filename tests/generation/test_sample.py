@@ -297,3 +297,24 @@ def test_a_beginning_that_is_none(t: float) -> None:
     with pytest.raises(UserError, match="must lie between 0 and 1"):
         sample(Field(to_target), plan_of((20, 40)), TABLE, SETTINGS, 0,
                near=Near(torch.zeros(60, N_MELS), t))  # fmt: skip
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.7])
+def test_many_plans_together_are_each_alone(guidance: float) -> None:
+    """Of other lengths, with one gap or two, in batches of any size."""
+    from voiceflow.generation.sample import sample_many
+
+    torch.manual_seed(0)
+    config = replace(load_group(VelocityConfig, "model", "tiny"))
+    network = VelocityNetwork(config, len(TABLE.symbols), N_MELS).eval()
+    plans = [
+        plan_of((20, 40)), plan_of((5, 10), (50, 70), n_frames=100), plan_of((0, 35), n_frames=35),
+        plan_of((60, 90), n_frames=150),
+    ]  # fmt: skip
+    settings = replace(SETTINGS, guidance=guidance, context_frames=20)
+    alone = [sample(network, p, TABLE, settings, seed) for seed, p in enumerate(plans)]
+    for most in (1, 150, 10_000):
+        together = sample_many(network, plans, TABLE, settings, [0, 1, 2, 3], batch_frames=most)
+        for one, other in zip(together, alone, strict=True):
+            torch.testing.assert_close(one.mel, other.mel, rtol=0, atol=1e-4)
+            assert (one.nfe, one.network_passes) == (other.nfe, other.network_passes)

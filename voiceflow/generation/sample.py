@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from voiceflow.config import SampleConfig, UserError
 from voiceflow.data.masking import generator_for
@@ -60,12 +62,13 @@ def windows(mask: Tensor, context_frames: int) -> list[slice]:
 class Conditioned:
     """The network as solver and guidance call it: prepared once, in the precision asked for.
 
-    For items of one window. What is no `VelocityNetwork` is called with context and phones each
-    time.
+    For items of `lengths` (B,) frames, once or, with guidance, once for each branch. What is no
+    `VelocityNetwork` is called with context and phones each time.
     """
 
-    def __init__(self, network: nn.Module, settings: SampleConfig) -> None:
+    def __init__(self, network: nn.Module, settings: SampleConfig, lengths: Tensor) -> None:
         self._network = network
+        self._lengths = lengths
         self._dtype = PRECISIONS[settings.precision]
         self._compiled = settings.compiled
         self._places: Places | None = None
@@ -76,9 +79,10 @@ class Conditioned:
             return context, phones
         with self._autocast(context):
             prepared = self._network.prepare(
-                context, phones, _whole(context), compiled=self._compiled, places=self._places
+                context, phones, self._of(context), compiled=self._compiled, places=self._places
             )
-        self._places = prepared.places
+        if bool((self._lengths == context.shape[1]).all()):  # without padding they are all alike
+            self._places = prepared.places
         return (prepared,)
 
     def __call__(self, t: Tensor, x: Tensor, *given: Any) -> Tensor:
@@ -86,16 +90,29 @@ class Conditioned:
         with self._autocast(x):
             if isinstance(self._network, VelocityNetwork):
                 return self._network.velocity(x, t, *given)
-            velocity: Tensor = self._network(x, *given, t, _whole(x))
+            velocity: Tensor = self._network(x, *given, t, self._of(x))
             return velocity
 
     def _autocast(self, x: Tensor) -> torch.autocast:
         return torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32)
 
+    def _of(self, x: Tensor) -> Tensor:
+        """Lengths of the items x (B, ...) or, with all branches, (branches * B, ...)."""
+        return self._lengths.repeat(len(x) // len(self._lengths))
 
-def _whole(x: Tensor) -> Tensor:
-    """Lengths (B,) of items that are not padded."""
-    return torch.full((len(x),), x.shape[1])
+
+@dataclass(frozen=True)
+class Stretch:
+    """A window of a plan with its noise, to be sampled: noise, context (T, M); mask, phones (T,).
+
+    start: (T, M) where it begins on the path, None for its noise.
+    """
+
+    noise: Tensor
+    context: Tensor
+    mask: Tensor
+    phones: Tensor
+    start: Tensor | None = None
 
 
 @torch.no_grad()
@@ -118,39 +135,88 @@ def sample(
     check_settings(settings)
     path = make_path(settings.path)
     grid = _grid(settings, path, near)
-    n_frames, n_mels = plan.context.shape
-    durations = torch.tensor(plan.durations)
-    frame_phones = torch.tensor(phones.ids(plan.phones)).repeat_interleave(durations)
-    generators = [generator_for("sample", seed + k) for k in range(count)]
-    noise = torch.stack([torch.randn(n_frames, n_mels, generator=g) for g in generators])
     mel = plan.context.repeat(count, 1, 1)
     nfe = passes = 0
-    for window in windows(plan.mask, settings.context_frames):
-        drawn = _sample_window(
-            network, noise[:, window], plan.context[window], plan.mask[window],
-            frame_phones[window], settings, path, grid, near and Near(near.mel[window], near.t),
-        )  # fmt: skip
+    each = [_stretches(plan, phones, settings, path, seed + k, near) for k in range(count)]
+    for window, *of_seeds in zip(windows(plan.mask, settings.context_frames), *each, strict=True):
+        drawn = _sample_stretches(network, of_seeds, settings, path, grid)
         mel[:, window] = drawn.mel
         nfe, passes = nfe + drawn.nfe, passes + drawn.network_passes
     return Sampled(mel, nfe, passes)
 
 
-def _sample_window(
+@torch.no_grad()
+def sample_many(
     network: nn.Module,
-    noise: Tensor,
-    context: Tensor,
-    mask: Tensor,
-    phones: Tensor,
+    plans: Sequence[Plan],
+    phones: PhoneTable,
     settings: SampleConfig,
-    path: Path,
-    grid: Tensor,
+    seeds: Sequence[int],
+    batch_frames: int = 8000,
+) -> list[Sampled]:
+    """One sample of each plan, as `sample` would draw it alone with its seed.
+
+    Stretches of like lengths are sampled together, at most `batch_frames` frames with padding (or
+    one stretch). nfe and network_passes are an item's own. Raises as `sample` does.
+    """
+    check_settings(settings)
+    path = make_path(settings.path)
+    grid = _grid(settings, path, None)
+    mels = [plan.context.clone() for plan in plans]
+    nfe, passes = [0] * len(plans), [0] * len(plans)
+    waiting = [
+        (number, window, stretch)
+        for number, (plan, seed) in enumerate(zip(plans, seeds, strict=True))
+        for window, stretch in zip(
+            windows(plan.mask, settings.context_frames),
+            _stretches(plan, phones, settings, path, seed, None), strict=True,
+        )
+    ]  # fmt: skip
+    waiting.sort(key=lambda item: len(item[2].mask))
+    while waiting:
+        count = 1
+        while count < len(waiting) and (count + 1) * len(waiting[count][2].mask) <= batch_frames:
+            count += 1
+        batch, waiting = waiting[:count], waiting[count:]
+        drawn = _sample_stretches(network, [s for *_, s in batch], settings, path, grid)
+        for (number, window, stretch), mel in zip(batch, drawn.mel, strict=True):
+            mels[number][window] = mel[: len(stretch.mask)]
+            nfe[number] += drawn.nfe
+            passes[number] += drawn.network_passes
+    return [Sampled(m[None], n, p) for m, n, p in zip(mels, nfe, passes, strict=True)]
+
+
+def _stretches(
+    plan: Plan, phones: PhoneTable, settings: SampleConfig, path: Path, seed: int,
     near: Near | None,
-) -> Sampled:
-    """One stretch: noise (K, T, M), context (T, M), mask and phones (T,)."""
-    count = len(noise)
-    context, mask, phones = (x.expand(count, *x.shape) for x in (context, mask, phones))
-    noise = torch.where(mask.unsqueeze(-1), settings.temperature * noise, noise)
-    conditioned = Conditioned(network, settings)
+) -> list[Stretch]:  # fmt: skip
+    """The windows of a plan, each with its part of the seed's noise."""
+    durations = torch.tensor(plan.durations)
+    frame_phones = torch.tensor(phones.ids(plan.phones)).repeat_interleave(durations)
+    noise = torch.randn(plan.context.shape, generator=generator_for("sample", seed))
+    noise = torch.where(plan.mask.unsqueeze(-1), settings.temperature * noise, noise)
+    start = None if near is None else path.sample(noise, near.mel, torch.tensor(near.t))
+    return [
+        Stretch(noise[w], plan.context[w], plan.mask[w], frame_phones[w],
+                None if start is None else start[w])
+        for w in windows(plan.mask, settings.context_frames)
+    ]  # fmt: skip
+
+
+def _sample_stretches(
+    network: nn.Module, stretches: Sequence[Stretch], settings: SampleConfig, path: Path,
+    grid: Tensor,
+) -> Sampled:  # fmt: skip
+    """Samples (B, T, M) of stretches, padded to the longest."""
+    def together(parts: Sequence[Tensor]) -> Tensor:
+        return pad_sequence(list(parts), batch_first=True)
+
+    lengths = torch.tensor([len(s.mask) for s in stretches])
+    noise = together([s.noise for s in stretches])
+    context = together([s.context for s in stretches])
+    mask, phones = together([s.mask for s in stretches]), together([s.phones for s in stretches])
+    start = together([s.noise if s.start is None else s.start for s in stretches])
+    conditioned = Conditioned(network, settings, lengths)
     velocity: Field
     if settings.guidance != 0:
         nothing = (torch.zeros_like(context), torch.zeros_like(phones))
@@ -163,11 +229,8 @@ def _sample_window(
         given = conditioned.prepare(context, phones)
 
         def velocity(t: Tensor, x: Tensor) -> Tensor:
-            return conditioned(t.expand(count), x, *given)
+            return conditioned(t.expand(len(x)), x, *given)
 
-    start: Tensor = noise
-    if near is not None:
-        start = path.sample(noise, near.mel.expand_as(noise), torch.tensor(near.t))
     # Around all evaluations, so that weights are cast once: autocast forgets when the last ends.
     with torch.autocast(noise.device.type, enabled=False):
         solution = solve(
