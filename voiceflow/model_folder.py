@@ -223,14 +223,16 @@ def pack(
     target: Path,
     aligner: str | Path | None = None,
     vocoder: str | Path | None = None,
+    averaged_with: str | Path | None = None,
 ) -> list[Path]:
     """Copy a model folder with its weights in half precision, to be given away.
 
     aligner, vocoder: other model folders, of the same front end and phones, whose aligner and
     vocoder the voice shall carry; they then hear with the voice's mean and deviation, to which the
-    vocoder's weights are fitted. A README.md
-    (model card) in `target` stays. Returns the files written. Raises UserError when the source is
-    not complete or not finite in half precision, or aligner or vocoder do not fit.
+    vocoder's weights are fitted. averaged_with: one whose vocoder was trained from the same, or on
+    from it; the weights are the mean of both (Wortsman et al. 2022). A README.md (model card) in
+    `target` stays. Returns the files written. Raises UserError when the source is not complete or
+    not finite in half precision, or aligner or vocoder do not fit.
     """
     folder = ModelFolder.open(source)
     sources = {name: folder for name in NEEDED_TO_SPEAK}
@@ -246,10 +248,16 @@ def pack(
             sources[name] = other
         elif getattr(folder.config, name) is not None:
             sources[name] = folder
-    networks = {name: place.load(name) for name, place in sources.items()}
-    if isinstance(vocodes := networks.get("vocoder"), Backbone):
-        vocodes.renormalise(sources["vocoder"].features, folder.features)
-    weights = {name: network.state_dict() for name, network in networks.items()}
+    weights = {name: place.load(name).state_dict() for name, place in sources.items()}
+    if "vocoder" in sources:
+        weights["vocoder"] = _vocoder_for(folder, sources["vocoder"])
+    if averaged_with is not None:
+        other = ModelFolder.open(averaged_with)
+        mine = weights.get("vocoder", {})
+        theirs = _vocoder_for(folder, other)
+        if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in theirs.items()}:
+            raise UserError(f"{other.path} has a vocoder of another size: no mean can be taken")
+        weights["vocoder"] = {k: (v + theirs[k]) / 2 for k, v in mine.items()}
     for name, tensors in weights.items():
         if any(not torch.isfinite(w.half()).all() for w in tensors.values()):
             path = sources[name].path
@@ -267,3 +275,13 @@ def pack(
             half=True,
         )
     return sorted(p for p in target.iterdir() if p.is_file())
+
+
+def _vocoder_for(folder: ModelFolder, source: ModelFolder) -> dict[str, Tensor]:
+    """Weights of a folder's vocoder, fitted to another's statistics."""
+    same = source.features.with_statistics(folder.features.mean, folder.features.std)
+    folder.features.require(same, str(folder.path), str(source.path))
+    network = source.load("vocoder")
+    assert isinstance(network, Backbone)
+    network.renormalise(source.features, folder.features)
+    return network.state_dict()

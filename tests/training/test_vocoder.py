@@ -156,7 +156,7 @@ def test_the_memory_probe_has_a_sound(sounding: Path, tmp_path: Path) -> None:
     assert probed.losses == go(sounding, tmp_path / "plain", "train.updates=2").losses
 
 
-def test_bad_input(sounding: Path, prepared: Path, tmp_path: Path) -> None:
+def test_bad_input(sounding: Path, prepared: Path, tiny_voice: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no manifest\.jsonl, which says where its recordings"):
         go(prepared, tmp_path / "a")
     with pytest.raises(UserError, match="it needs prepared data on a disk"):
@@ -166,7 +166,7 @@ def test_bad_input(sounding: Path, prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="u-99 is not in the manifest"):
         Waves.of(sounding, RATE).crop("u-99", 0, 10)
     with pytest.raises(UserError, match="has no vocoder network"):
-        named_vocoder("mini", ModelFolder.open("mini").features)
+        named_vocoder(tiny_voice, ModelFolder.open(tiny_voice).features)
 
 
 def test_recordings_are_forgotten_when_there_are_too_many(sounding: Path) -> None:
@@ -216,3 +216,19 @@ def test_packed_for_a_voice_of_other_statistics_it_sounds_the_same(
     b = packed.load("vocoder")(packed.features.normalise(mel)[None])
     for one, other in zip(a, b, strict=True):
         torch.testing.assert_close(other[:, 10:-10], one[:, 10:-10], rtol=2e-2, atol=2e-3)
+
+
+def test_the_mean_of_two_vocoders(sounding: Path, tiny_voice: Path, tmp_path: Path) -> None:
+    go(sounding, tmp_path / "one", "train.updates=2", "vocoder.differences=true")
+    go(sounding, tmp_path / "two", "train.updates=2", "vocoder.differences=true",
+       f"train.init_from={tmp_path / 'one' / 'model'}")  # fmt: skip
+    one, two = tmp_path / "one" / "model", tmp_path / "two" / "model"
+    for name, *places in (("a", one), ("b", two), ("mean", one, two)):
+        pack(tiny_voice, tmp_path / name, None, *places)
+    a, b, mean = (ModelFolder.open(tmp_path / n).load("vocoder") for n in ("a", "b", "mean"))
+    for x, y, z in zip(a.parameters(), b.parameters(), mean.parameters(), strict=True):
+        torch.testing.assert_close(z, (x + y) / 2, rtol=2e-3, atol=1e-4)
+    go(sounding, tmp_path / "three", "train.updates=2", "vocoder.differences=true",
+       "vocoder.width=24")  # fmt: skip
+    with pytest.raises(UserError, match="a vocoder of another size: no mean can be taken"):
+        pack(tiny_voice, tmp_path / "c", None, one, tmp_path / "three" / "model")

@@ -15,6 +15,12 @@ def pack(
     vocoder: Annotated[
         Path | None, typer.Option(help="Another model folder, whose vocoder it shall carry.")
     ] = None,
+    averaged_with: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model folder whose vocoder was trained on from --vocoder's: the mean of both."
+        ),
+    ] = None,
 ) -> None:
     """Copy a model folder with its weights in half precision.
 
@@ -24,5 +30,5 @@ def pack(
     """
     from voiceflow import model_folder
 
-    for path in model_folder.pack(model, out, aligner, vocoder):
+    for path in model_folder.pack(model, out, aligner, vocoder, averaged_with):
         typer.echo(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
