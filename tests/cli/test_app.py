@@ -17,6 +17,7 @@ VERBS = [
     "continue",
     "denoise",
     "style",
+    "batch",
     "sample",
     "vocode",
     "demo",

@@ -13,6 +13,7 @@ import typer
 
 from voiceflow import __version__
 from voiceflow.cli import (
+    batch,
     benchmark,
     continue_,
     data,
@@ -67,6 +68,7 @@ app.command("continue")(continue_.continue_)
 app.command("denoise")(denoise.denoise)
 app.command("style")(style.style)
 app.command("sample")(sample.sample)
+app.command("batch")(batch.batch)
 app.command("vocode")(vocode.vocode)
 app.command("demo")(demo.demo)
 app.command("prepare")(prepare.prepare)
