@@ -146,6 +146,33 @@ class Planner:
                                       english_lexicon(), self.log_mel, name)  # fmt: skip
         return layout, self._planned(layout, name)
 
+    def plan_score(
+        self, recording: Recording, text: str, span: Span | tuple[float, float] | None = None
+    ) -> tuple[Plan, Tensor]:
+        """The plan of `log_likelihood`, and the normalised log-mel (T, M) that is scored.
+
+        Of a span exactly its frames are masked, so that every text gets the same; one with words
+        is not listened to, and takes their predicted durations.
+        """
+        wave = self._wave(recording)
+        name = str(recording.path or "the recording")
+        mel = self.features.normalise(self.log_mel(torch.from_numpy(wave)))
+        mask = torch.ones(len(mel), dtype=torch.bool)
+        if span is not None:
+            [asked] = check_spans([Span(*span)], recording.seconds)
+            if asked.words is not None:
+                _, plan = self.plan_infill(recording, text, [asked])
+                context = torch.where(plan.mask.unsqueeze(1), 0.0, mel)
+                return replace(plan, context=context), mel
+            hop = self.features.hop_seconds
+            first, last = round(asked.start / hop), round(asked.end / hop)
+            mask = torch.zeros(len(mel), dtype=torch.bool)
+            mask[first : max(last, first + 1)] = True
+        alignment = self._align(wave, words_of(text), name)
+        framed = to_frames(alignment, len(mel), self.features.hop_seconds)
+        context = torch.where(mask.unsqueeze(1), 0.0, mel)
+        return Plan(tuple(framed.phones), tuple(framed.durations), context, mask), mel
+
     def plan_style(self, recording: Recording, text: str, known: Known) -> Plan:
         """The plan of `style_transfer`: a recording's phones and durations after a known voice."""
         wave = self._wave(recording)

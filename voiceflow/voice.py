@@ -20,6 +20,7 @@ from voiceflow.config import SampleConfig, UserError, load_group
 from voiceflow.generated import Generated, joined
 from voiceflow.generation.infill import Layout
 from voiceflow.generation.level import context_length, matched
+from voiceflow.generation.likelihood import Scored, score
 from voiceflow.generation.pace import check_speed, new_phones, read_durations
 from voiceflow.generation.plan import Plan, Slot
 from voiceflow.generation.ranking import Rank, rank
@@ -335,6 +336,30 @@ class Voice(Planner):
             )
             shift = after
         return fills
+
+    def log_likelihood(
+        self,
+        audio: Sound,
+        text: str,
+        span: Span | tuple[float, float] | None = None,
+        *,
+        seed: int = 0,
+        probes: int = 4,
+        steps: int = 16,
+        context_frames: int | None = None,
+    ) -> Scored:
+        """How likely a recording is, given its text; with a span, the span given the rest.
+
+        Of the normalised log-mel (`likelihood.score`). The same seed uses the same noise and the
+        same probes whatever the text, so that two texts are compared by `Scored.saved_over`.
+        context_frames: what the network hears on either side; fewer are faster.
+        """
+        plan, mel = self.plan_score(self._recording(audio), text, span)
+        settings = self.settings()
+        if context_frames is not None:
+            settings = replace(settings, context_frames=context_frames)
+        return score(self.velocity, plan, mel, self.folder.phones, settings, seed=seed,
+                     probes=probes, steps=steps)  # fmt: skip
 
     def planned(self, task: str, **told: Any) -> Job:
         """A task by the name of its method, with its arguments, planned and not yet sampled."""

@@ -17,6 +17,7 @@ VERBS = [
     "continue",
     "denoise",
     "style",
+    "score",
     "batch",
     "sample",
     "vocode",

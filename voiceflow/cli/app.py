@@ -26,6 +26,7 @@ from voiceflow.cli import (
     pack,
     prepare,
     sample,
+    score,
     speak,
     style,
     toy,
@@ -68,6 +69,7 @@ app.command("continue")(continue_.continue_)
 app.command("denoise")(denoise.denoise)
 app.command("style")(style.style)
 app.command("sample")(sample.sample)
+app.command("score")(score.score)
 app.command("batch")(batch.batch)
 app.command("vocode")(vocode.vocode)
 app.command("demo")(demo.demo)
