@@ -67,7 +67,8 @@ def parse(words: list[str]) -> list[dict[str, object]]:
 @pytest.mark.parametrize("words", VOICEFLOW, ids=" ".join)
 def test_a_command_of_the_readme_parses(words: list[str]) -> None:
     *_, values = parse(words)
-    for span in values.get("span") or ():  # type: ignore[attr-defined]
+    spans = values.get("span") or ()
+    for span in [spans] if isinstance(spans, str) else spans:  # type: ignore[attr-defined]
         parse_span(span)
     if words[0] == "train":
         compose(words[1:])
