@@ -22,7 +22,15 @@ from voiceflow.models.velocity import Prepared, VelocityNetwork
 from voiceflow.nn.transformer import Places
 from voiceflow.text.phones import PhoneTable
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": None}
+
+
+def precision_of(name: str, device: torch.device) -> torch.dtype:
+    """auto: bfloat16 but on a CPU that has no arithmetic for it, where it is far slower."""
+    if (dtype := PRECISIONS[name]) is not None:
+        return dtype
+    fast = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ class Conditioned:
     def __init__(self, network: nn.Module, settings: SampleConfig, lengths: Tensor) -> None:
         self._network = network
         self._lengths = lengths
-        self._dtype = PRECISIONS[settings.precision]
+        device = next(network.parameters(), lengths).device
+        self._dtype = precision_of(settings.precision, device)
         self._compiled = settings.compiled
         self._places: Places | None = None
 
