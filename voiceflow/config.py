@@ -167,7 +167,8 @@ class SampleConfig:
     grid: str = "uniform"  # of the steps, one of voiceflow.flow.times.GRIDS
     sway: float = -1.0  # of the grid sway
     shift: float = 0.5  # of the grid shifted
-    precision: str = "float32"  # of the network: float32, or bfloat16 by autocast
+    # Of the network: float32, bfloat16 by autocast, or auto: bfloat16 where it is fast.
+    precision: str = "float32"
     compiled: bool = False  # its blocks by torch.compile
 
     def __post_init__(self) -> None:
@@ -183,7 +184,9 @@ class BenchmarkConfig:
     min_seconds: float = 0.0  # of an utterance
     max_seconds: float = 1e9
     prompt_seconds: float = 3.0  # of a prompt cut out of another utterance, and of a prefix
+    per_speaker: int | None = None  # utterances of each speaker at most
     seeds: int = 1  # samples of each trial
+    guidance: float | None = None  # where none is asked for; the voice's own preset's if None
 
 
 @dataclass

@@ -55,14 +55,16 @@ class Generated:
     def report(self) -> dict[str, Any]:
         """What was done, as plain values: what `--json` prints.
 
-        spans: first and last sample of what is new, at the recording's rate, before and after.
+        spans: first sample of what is new and the first after it, at the recording's rate; all of
+        the sound where nothing was found (no layout). replaced: the same of what it stands for.
         """
         hop, rate = self.features.hop_seconds, self.recording.sample_rate
         scale = rate / self.features.sample_rate
         new = sum(b - a for a, b in self.plan.gaps) * hop
+        spans = [[round(a * hop * rate), round(b * hop * rate)] for a, b in self.plan.gaps]
         found: dict[str, Any] = {
             "seconds": self.recording.seconds, "sample_rate": rate,
-            "spans": [[round(a * hop * rate), round(b * hop * rate)] for a, b in self.plan.gaps],
+            "spans": spans if self.layout is not None else [[0, len(self.recording.samples)]],
             "phones": [
                 {"phone": phone, "seconds": round(frames * hop, 4)}
                 for phone, frames in new_phones(self.plan)

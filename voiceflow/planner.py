@@ -45,6 +45,8 @@ from voiceflow.text.normalise import words_of
 from voiceflow.text.phones import SILENCE, with_ghost_silences
 
 EDGE_SILENCE_SECONDS = 0.1
+SILENT = 1e-3  # a peak, of 1: 60 dB under full scale
+LEAST_PROMPT_SECONDS = 0.2  # of speech
 
 Sound = Recording | Path | str
 Known = tuple[list[Slot], Tensor]
@@ -98,6 +100,11 @@ class Planner:
         wave = self._wave(recording)
         layout = lay_out_infill(wave, words_of(text), ordered, self.aligner, english_lexicon(),
                                 self.log_mel, name, keep_length)
+        if not any(s.gap is None and s.frames > 0 and s.phone != SILENCE for s in layout.slots):
+            raise UserError(
+                f"{name}: the spans leave nothing of what is said, expected at least one phone "
+                "outside of them: to say it all anew, use speak with a prompt"
+            )
         return layout, self._planned(layout, name)
 
     def plan_edit(
@@ -308,6 +315,12 @@ class Planner:
             end = len(mel) if span[1] > recording.seconds - hop else round(span[1] / hop)
             slots, first, last = within(slots, round(span[0] / hop), end)
             mel = mel[first:last]
+        speech = sum(s.frames for s in slots if s.phone != SILENCE) * self.features.hop_seconds
+        if speech < LEAST_PROMPT_SECONDS:
+            raise UserError(
+                f"{recording.path or 'the prompt'} holds {speech:.2f} s of speech, too little to "
+                f"tell a voice: at least {LEAST_PROMPT_SECONDS:g} s are needed, 3 s are better"
+            )
         most = round(EDGE_SILENCE_SECONDS / self.features.hop_seconds)
         before, after = (
             max(slot.frames - most, 0) if slot.phone == SILENCE else 0
@@ -346,6 +359,11 @@ class Planner:
             raise UserError(
                 f"{name} lasts {recording.seconds:.3f} s, shorter than one phone: at least "
                 f"{shortest / mine:.3f} s are needed"
+            )
+        if not float(np.abs(wave).max()) > SILENT:
+            raise UserError(
+                f"{name} is silent (its peak lies more than 60 dB under full scale): give a "
+                "recording of speech"
             )
         return wave
 

@@ -22,7 +22,7 @@ from voiceflow.generation.infill import Layout
 from voiceflow.generation.level import context_length, matched
 from voiceflow.generation.likelihood import Scored, score
 from voiceflow.generation.pace import check_speed, new_phones, read_durations
-from voiceflow.generation.plan import Plan, Slot
+from voiceflow.generation.plan import Plan, PredictDurations, Slot
 from voiceflow.generation.ranking import Rank, rank
 from voiceflow.generation.sample import Sampled, sample_many
 from voiceflow.generation.sentences import parts_of
@@ -189,6 +189,8 @@ class Voice(Planner):
         prompt_text is given, or they do not fit.
         """
         check_speed(speed)
+        if durations is not None and speed != 1:
+            raise UserError(f"a speed of {speed:g} and a file of durations exclude each other")
         begun = self.heard_prompt(prompt, prompt_text, prompt_span)
         texts = [words_of(part) for part in parts_of(text)] or [words_of(text)]
         after = begun[0] if prompt is not None else [Slot(SILENCE, 0)]
@@ -202,14 +204,41 @@ class Voice(Planner):
             left = read_durations(Path(durations), every, self.features.hop_seconds)
             for number, phones in enumerate(spoken):
                 told[number], left = left[: len(phones)], left[len(phones) :]
+        predicts = [self.paced(speed) if frames is None else given(frames) for frames in told]
+        parts = list(zip(texts, spoken, predicts, strict=True))
+        if len(parts) == 1:
+            return self._parts(begun, parts, asked)[0]
+        # As a whole, so that one seed gives all of it.
+        seed, count = asked.get("seed", 0), asked.get("candidates", 1)
+        _check_candidates(count)
+        made = [
+            joined(self._parts(begun, parts, {**asked, "seed": seed + k, "candidates": 1}),
+                   PAUSE_SECONDS)
+            for k in range(count)
+        ]  # fmt: skip
+        if count == 1:
+            return made[0]
+        words = [word for text in texts for word in text]
+        chosen, ranks = self._ranked([one.recording for one in made], words)
+        return replace(
+            made[chosen], ranks=tuple(ranks), chosen=chosen, nfe=sum(m.nfe for m in made),
+            network_passes=sum(m.network_passes for m in made),
+            seconds=sum(m.seconds for m in made),
+        )  # fmt: skip
+
+    def _parts(
+        self,
+        begun: Known,
+        parts: Sequence[tuple[list[str], list[str], PredictDurations]],
+        asked: Asked,
+    ) -> list[Generated]:
+        """Parts (words, phones, durations) in the voice of what is begun, or else of the first."""
         made: list[Generated] = []
-        for words, phones, frames in zip(texts, spoken, told, strict=True):
-            predict = self.paced(speed) if frames is None else given(frames)
+        for words, phones, predict in parts:
             plan = self.plan_after(begun, phones, predict)
             made += self.run([self._job(plan, self._trimmed(plan), words, asked)])
-            if prompt is None and len(made) == 1:
-                begun = _as_prompt(made[0])
-        return made[0] if len(made) == 1 else joined(made, PAUSE_SECONDS)
+            begun = begun if begun[0] else _as_prompt(made[0])
+        return made
 
     @_task
     def denoise(
@@ -251,9 +280,10 @@ class Voice(Planner):
 
         def finish(made: Tensor) -> Recording:
             (first, last), = plan.gaps
-            return Recording.from_mono(
-                self.vocode(made, first, last)[:n_samples], self.features.sample_rate
-            )
+            # From the first frame's centre, which is the recording's first sample.
+            wave = self.vocode(made, first, last)[self.features.hop // 2 :][:n_samples]
+            wave = np.pad(wave, (0, n_samples - len(wave)))
+            return Recording.from_mono(wave, self.features.sample_rate)
 
         return self._job(plan, finish, words_of(text), asked)
 
@@ -395,8 +425,7 @@ class Voice(Planner):
         settings = self.settings(asked.get("steps"), asked.get("guidance"), asked.get("solver"),
                                  asked.get("preset"))  # fmt: skip
         count = asked.get("candidates", 1)
-        if count < 1:
-            raise UserError(f"candidates must be at least 1, found {count}")
+        _check_candidates(count)
         return Job(plan, finish, tuple(words), settings, asked.get("seed", 0), count, layout)
 
     def run(self, jobs: Sequence[Job]) -> list[Generated]:
@@ -424,14 +453,24 @@ class Voice(Planner):
         recordings = [job.finish(mel) for mel in mels]
         chosen, ranks = 0, list[Rank]()
         if len(mels) > 1:
-            waves = [resample(r.mono(), r.sample_rate, SAMPLE_RATE) for r in recordings]
-            chosen, ranks = rank(waves, job.words, self.aligner)
+            chosen, ranks = self._ranked(recordings, job.words)
         return Generated(
             recordings[chosen], job.plan, mels[chosen], self.features, job.settings,
             job.seed + chosen, sum(one.nfe for one in drawn),
             sum(one.network_passes for one in drawn), job.layout,
             time.perf_counter() - begun + sampling, tuple(ranks), chosen,
         )  # fmt: skip
+
+    def _ranked(
+        self, recordings: Sequence[Recording], words: Sequence[str]
+    ) -> tuple[int, list[Rank]]:
+        waves = [resample(r.mono(), r.sample_rate, SAMPLE_RATE) for r in recordings]
+        return rank(waves, words, self.aligner)
+
+
+def _check_candidates(count: int) -> None:
+    if count < 1:
+        raise UserError(f"candidates must be at least 1, found {count}")
 
 
 def _as_prompt(made: Generated) -> Known:

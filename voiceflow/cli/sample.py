@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from voiceflow.cli.task import Task, makes_sound, put
+from voiceflow.cli.task import Task, check_out, is_stream, makes_sound, put
 from voiceflow.config import UserError
 
 
@@ -25,8 +25,9 @@ def sample(
 
     voiceflow sample "some text" --count 8 --out sounds
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: --out names the folder for the sounds")
+    if is_stream(out):
+        raise UserError("--out names a folder for the sounds, found -: there are several of them")
+    check_out(out / "0.wav")
     voice = task.load()
     asked = task.asked
     for number in range(count):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from voiceflow.cli.task import OutOption, Task, check_out, get, makes_sound
+from voiceflow.cli.task import OutOption, Task, check_file, check_out, get, makes_sound
 from voiceflow.config import UserError
 
 
@@ -46,7 +46,13 @@ def speak(
             "--prompt and --prompt-text belong together: the recording and what it says; "
             f"found only {'--prompt' if prompt_text is None else '--prompt-text'}"
         )
+    if durations and speed != 1:
+        raise UserError(
+            f"--speed {speed:g} and --durations exclude each other: the file tells every duration"
+        )
     check_out(out)
+    if save_durations:
+        check_file(save_durations, ".json")
     made = task.load().speak(
         text, prompt=None if prompt is None else get(prompt), prompt_text=prompt_text, speed=speed,
         durations=durations, **task.asked,

@@ -100,6 +100,8 @@ def makes_sound(verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def called(**given: Any) -> None:
         task = Task(**{field.name: given.pop(field.name) for field in fields(Task)})
+        if task.picture:
+            check_file(task.picture, ".png")
         verb(task=task, **given)
 
     own = inspect.signature(verb, eval_str=True).parameters.values()
@@ -124,6 +126,13 @@ def check_out(path: Path) -> None:
 
     if not is_stream(path):
         check_output(path)
+
+
+def check_file(path: Path, suffix: str) -> None:
+    """UserError where a file that goes beside the sound cannot be put."""
+    from voiceflow.audio.io import check_output
+
+    check_output(path, (suffix,))
 
 
 def get(path: Path) -> Recording:

@@ -12,6 +12,8 @@ from voiceflow.config import UserError
 if TYPE_CHECKING:
     from voiceflow.audio.io import Recording
 
+SILENT = 1e-3  # a peak, of 1: 60 dB under full scale
+
 
 def transcript_of(recording: Recording, yes: bool) -> str:
     """What pocketsphinx hears, once the person has agreed (or `yes`).
@@ -23,7 +25,8 @@ def transcript_of(recording: Recording, yes: bool) -> str:
     from voiceflow.measures.words import WordRecogniser
 
     wave = resample(recording.mono(), recording.sample_rate, SAMPLE_RATE)
-    heard = WordRecogniser().recognise(wave)
+    # Of silence a recogniser makes a word.
+    heard = WordRecogniser().recognise(wave) if abs(wave).max() > SILENT else ""
     name = recording.path or "the recording"
     if not heard:
         raise UserError(f"{name}: no words are heard in it: give what it says by --text")

@@ -11,18 +11,19 @@ from typing import Any
 
 from voiceflow.config import UserError, UserNote
 from voiceflow.files import write_json
-from voiceflow.generation.plan import Plan
+from voiceflow.generation.plan import MIN_PHONE_FRAMES, Plan
 from voiceflow.text.phones import SILENCE
 
 # Beside what the voice would take: outside, what is said sounds hurried or dragged.
 HURRIED, DRAGGED = 0.6, 1.8
 SPEEDS = (0.25, 4.0)
+LONGEST_SECONDS = 60.0  # of one phone, from a file of durations
 
 
 def save_durations(path: Path, plan: Plan, hop_seconds: float) -> None:
     """Write the new phones of a plan and their seconds as JSON."""
     write_json(path, {"phones": [
-        {"phone": phone, "seconds": round(frames * hop_seconds, 4)}
+        {"phone": phone, "seconds": round(frames * hop_seconds, 6)}
         for phone, frames in new_phones(plan)
     ]})  # fmt: skip
 
@@ -41,7 +42,7 @@ def read_durations(path: Path, phones: Sequence[str], hop_seconds: float) -> lis
     try:
         items: Any = json.loads(path.read_text("utf-8"))["phones"]
         read = [(str(item["phone"]), float(item["seconds"])) for item in items]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f'{path}: no durations, expected {{"phones": [{{"phone": ..., "seconds": ...}}, ...]}} '
             f"as --save-durations writes them ({error})"
@@ -58,15 +59,14 @@ def read_durations(path: Path, phones: Sequence[str], hop_seconds: float) -> lis
         raise UserError(f"{path} has {len(read)} phones, the text has {len(phones)}")
     frames, time, border = [], 0.0, 0
     for number, (phone, seconds) in enumerate(read):
-        if not (math.isfinite(seconds) and 0 <= seconds <= 60):
+        least = 0.0 if phone == SILENCE else MIN_PHONE_FRAMES * hop_seconds
+        if not (math.isfinite(seconds) and least - 1e-6 <= seconds <= LONGEST_SECONDS):
             raise UserError(f"{path}: phone {number + 1} ({phone}) has {seconds} seconds, "
-                            "expected 0 to 60")  # fmt: skip
+                            f"expected {least:.3g} to {LONGEST_SECONDS:g}")  # fmt: skip
         time += seconds
         end = round(time / hop_seconds)
         frames.append(end - border)
         border = end
-    if border == 0:
-        raise UserError(f"{path}: its durations sum to nothing")
     return frames
 
 
@@ -93,7 +93,7 @@ def note_pace(
     seconds = given * hop_seconds
     warnings.warn(
         f"{name}: {spoken} phones in {seconds:.2f} s are {spoken / seconds:.0f} a second; this "
-        f"voice would take {wanted * hop_seconds:.2f} s ({1 / share:.1f} times as long): it will "
+        f"voice would take {wanted * hop_seconds:.2f} s ({1 / share:.2g} times that): it will "
         f"sound {'hurried' if share < 1 else 'dragged'}. Another span, or a length of its own, "
         "would suit them",
         UserNote,

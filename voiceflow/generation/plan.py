@@ -18,6 +18,8 @@ from voiceflow.config import UserError
 from voiceflow.text.phones import SILENCE
 
 MIN_PHONE_FRAMES = 2
+# Of one gap: about 300 words, two minutes. Attention grows with the square of it.
+MOST_NEW_PHONES = 1500
 
 PredictDurations = Callable[[Sequence[str], Tensor, Tensor], Tensor]
 """(phones (N), durations (N,) frames, mask (N,)) -> (N,) frames as real numbers"""
@@ -154,11 +156,18 @@ def lay_out(
 ) -> Plan:
     """Durations for every gap, and the context in its new place.
 
-    mel: (T, M) normalised log-mel of the recording; what lies in gaps is ignored.
+    mel: (T, M) normalised log-mel of the recording; what lies in gaps is ignored. Raises UserError
+    where a gap has more phones than can be made at once.
     """
     phones = [slot.phone for slot in slots]
     known = torch.tensor([slot.frames for slot in slots])
     mask = torch.tensor([slot.gap is not None for slot in slots])
+    for number in range(len(gaps)):
+        if (many := sum(slot.gap == number for slot in slots)) > MOST_NEW_PHONES:
+            raise UserError(
+                f"{many} phones are to be made at once, expected at most {MOST_NEW_PHONES}, about "
+                "300 words: do it in parts"
+            )
     durations = known.tolist()
     predicted = predict(phones, known, mask)
     where: list[tuple[int, int]] = []

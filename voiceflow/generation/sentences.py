@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from voiceflow.config import UserError
 from voiceflow.text.normalise import words_of
@@ -10,16 +11,21 @@ from voiceflow.text.normalise import words_of
 MOST_WORDS = 40  # of a part: about 15 s
 MOST_WORDS_OF_TEXT = 20_000  # two hours
 
-# A stop ends a sentence where a capital, a figure or a quotation follows, but for titles.
+# A stop ends a sentence where a capital, a figure or a quotation follows, but after these and
+# after initials.
+_SHORT = """Mr Mrs Ms Messrs Mme Mlle Dr Prof Rev Hon Gen Col Capt Lt Maj Sgt Cpl Pvt Adm Cmdr Gov
+    Sen Rep Pres St Mt Ft No vs e.g i.e""".split()
 _SENTENCE = re.compile(
-    r"(?<!\bMr\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bNo\.)(?<!\b[A-Z]\.)"
+    "".join(rf"(?<!\b{re.escape(short)}\.)" for short in _SHORT)
+    + r"(?<!\b[A-HJ-Z]\.)"
     r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[A-Z0-9])|\n\s*\n"
 )
 _CLAUSES = (re.compile(r"(?<=[;:])\s+"), re.compile(r"(?<=,)\s+"))
 
 
 def parts_of(text: str, most: int = MOST_WORDS) -> list[str]:
-    """Sentences, the long ones cut at clauses, then anywhere; each of at most `most` words.
+    """Sentences, the long ones cut at clauses, then anywhere; each of at most `most` words
+    (but for a figure that alone is read with more).
 
     Every part holds a word. Raises UserError where there is none, or too many to be meant.
     """
@@ -33,22 +39,27 @@ def parts_of(text: str, most: int = MOST_WORDS) -> list[str]:
 
 
 def _cut(text: str, most: int) -> list[str]:
-    for mark in _CLAUSES:
-        if _count(text) <= most:
-            return [text]
-        pieces = mark.split(text)
-        if len(pieces) > 1:
-            joined: list[str] = []
-            for piece in pieces:
-                if joined and _count(joined[-1]) + _count(piece) <= most:
-                    joined[-1] = f"{joined[-1]} {piece}"
-                else:
-                    joined.append(piece)
-            return [part for piece in joined for part in _cut(piece, most)]
-    tokens = text.split()
     if _count(text) <= most:
         return [text]
-    return [" ".join(tokens[i : i + most]) for i in range(0, len(tokens), most)]
+    for mark in _CLAUSES:
+        pieces = mark.split(text)
+        if len(pieces) > 1:
+            return [part for piece in _joined(pieces, most) for part in _cut(piece, most)]
+    return _joined(text.split(), most)
+
+
+def _joined(pieces: Sequence[str], most: int) -> list[str]:
+    """Neighbours put together as long as they have at most `most` words."""
+    joined: list[str] = []
+    words = 0
+    for piece in pieces:
+        count = _count(piece)
+        if joined and words + count <= most:
+            joined[-1], words = f"{joined[-1]} {piece}", words + count
+        else:
+            joined.append(piece)
+            words = count
+    return joined
 
 
 def _count(text: str) -> int:
