@@ -13,8 +13,11 @@ import pytest
 from voiceflow.benchmark.protocols import (
     CONTINUATION,
     CROSS,
+    EDIT,
     INFILL,
     LISTED,
+    NOISE_SHARES,
+    STYLE,
     Trial,
     make_trials,
     read_list,
@@ -26,7 +29,8 @@ from voiceflow.config import BenchmarkConfig, UserError, load_group
 from voiceflow.data.manifest import Utterance
 from voiceflow.measures.infill import Gap
 
-NAMES = ("voicebox", "librispeech-pc", "infill", "durations", "speed")
+NAMES = ("voicebox", "librispeech-pc", "infill", "durations", "speed", "denoise", "diverse",
+         "tasks")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +230,124 @@ def test_lists_name_no_paths(voicebox: BenchmarkConfig) -> None:
     moved = [replace(u, audio=f"/elsewhere/{u.id}.wav") for u in few()]
     assert make_trials(voicebox, few()) == make_trials(voicebox, moved)
     assert "/elsewhere" not in json.dumps([vars(t) for t in make_trials(voicebox, moved)])
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("voicebox", "13dcddcfde97e22dd8faddb8ae5972f06e25eaea0487f90275b86b2bad504de1"),
+        ("infill", "990d19627546c2d101f12bd73c55bcbd82dcab3e72e2d333b873b5f684576d18"),
+        ("durations", "5d2868bf77a6b48d134f40478738cd48859ab06d4f6700613feee70c0df24c95"),
+        ("speed", "83b08669aefa9a54b655f9713ba36dedbb5d7bda4a00f3c4c330dfbdbf79542d"),
+    ],
+)
+def test_lists_that_results_stand_on_stay(name: str, digest: str) -> None:
+    """An edition that changes one can no longer be compared with those before it."""
+    protocol = load_group(BenchmarkConfig, "benchmark", name)
+    made = [utterance(f"{s}-1-{i:04d}", 4 + i / 3) for s in ("7", "8") for i in range(20)]
+    trials = make_trials(protocol, made, seed=1,
+                         find_gap=lambda u: Gap(1.0, 1.5, ("A", "WORD"), ("AH",)))  # fmt: skip
+    assert sha256_of(trials) == digest
+
+
+SAID = ("THE HOUSE ON A HILL", "WE WENT TO SEA", "OLD SHIPS SAIL AGAIN", "IS IT SO",
+        "ZZQX SINGS THE SONG")  # fmt: skip
+
+
+def spoken() -> list[Utterance]:
+    """Five utterances of each of three speakers."""
+    return [
+        Utterance(f"{s}-1-{i:04d}", "none.flac", text, s, seconds=4.0 + i)
+        for s in ("7", "8", "9") for i, text in enumerate(SAID)
+    ]  # fmt: skip
+
+
+def tasks(seed: int = 0, limit: int | None = None, made: list[Utterance] | None = None,
+          name: str = "tasks") -> list[Trial]:  # fmt: skip
+    return make_trials(
+        load_group(BenchmarkConfig, "benchmark", name), spoken() if made is None else made,
+        seed=seed, limit=limit, find_gap=lambda u: Gap(1.0, 1.5, ("A",), ("AH",)),
+        find_word=lambda u, n: (float(n), n + 0.5),
+    )  # fmt: skip
+
+
+def test_one_list_of_all_tasks() -> None:
+    """The first two utterances of each speaker in each."""
+    trials = tasks()
+    every = ("infill", "edit", "cross-sentence", "continuation", "denoise-50", "style")
+    assert tuple(dict.fromkeys(t.task for t in trials)) == every
+    first_two = {f"{s}-1-{i:04d}" for s in ("7", "8", "9") for i in (0, 1)}
+    assert all({t.utterance for t in trials if t.task == task} == first_two for task in every)
+    assert len({t.id for t in trials}) == len(trials) == 36
+    some = tasks(limit=2)
+    assert len(some) == 12
+    assert set(some) < set(trials)
+    assert tasks(made=spoken()[::-1]) == trials
+    assert tasks(seed=1) != trials
+
+
+def test_an_edit_is_of_one_word() -> None:
+    known = {u.id: u for u in spoken()}
+    protocol = BenchmarkConfig("mine", [EDIT])
+    found = [
+        t
+        for seed in range(20)
+        for t in make_trials(protocol, spoken(), seed=seed, find_word=lambda u, n: (n, n + 0.5))
+    ]
+    for trial in found:
+        old, new = known[trial.utterance].text.split(), trial.text.split()
+        [place] = [i for i, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1]]
+        assert (trial.words, trial.span_start, trial.span_end) == (new[place], place, place + 0.5)
+        assert min(len(old[place]), len(new[place])) >= 3
+        assert new[place] not in old
+        assert any(new[place] in text.split() for text in SAID)
+        assert (trial.prompt, trial.prompt_text) == (trial.utterance, known[trial.utterance].text)
+    assert "ZZQX" not in {t.words for t in found}  # no dictionary holds it
+    assert len({t.words for t in found}) > 5
+    assert not any(t.text.startswith("IS") for t in found)  # it has no word of three letters
+    assert {t.utterance for t in found} == {u.id for u in spoken() if u.text != "IS IT SO"}
+
+
+def test_words_that_are_not_found_are_not_edited() -> None:
+    protocol = BenchmarkConfig("mine", [EDIT])
+    trials = make_trials(protocol, spoken(),
+                         find_word=lambda u, n: None if u.speaker == "8" else (0, 1))  # fmt: skip
+    assert {t.speaker for t in trials} == {"7", "9"}
+
+
+def test_noise_covers_its_share_and_lies_anywhere() -> None:
+    trials = tasks(name="denoise")
+    assert len(trials) == 45
+    for trial in trials:
+        assert trial.span_end - trial.span_start == pytest.approx(
+            NOISE_SHARES[trial.task] * trial.seconds, abs=0.0051
+        )
+        assert 0 <= trial.span_start < trial.span_end <= trial.seconds
+        assert trial.prompt == trial.utterance
+    places = [t.span_start / (t.seconds - (t.span_end - t.span_start)) for t in trials]
+    assert min(places) < 0.2
+    assert max(places) > 0.8
+    assert len(set(places)) > 40
+
+
+def test_style_is_of_another_speaker() -> None:
+    known = {u.id: u for u in spoken()}
+    trials = [t for t in tasks() if t.task == STYLE]
+    for trial in trials:
+        prompt = known[trial.prompt]
+        assert prompt.speaker != trial.speaker
+        assert (trial.prompt_start, trial.prompt_end) == (0, prompt.seconds)
+        assert trial.prompt_text == prompt.text
+    alone = [u for u in spoken() if u.speaker == "7"]
+    with pytest.raises(UserError, match="style needs a prompt of another speaker than 7"):
+        make_trials(BenchmarkConfig("mine", [STYLE]), alone)
+
+
+def test_diverse_takes_every_transcript_and_nothing_else() -> None:
+    trials = tasks(name="diverse")
+    assert [t.text for t in trials[::3]] == list(SAID)
+    assert not any(t.prompt or t.span_end for t in trials)
+    assert load_group(BenchmarkConfig, "benchmark", "diverse").guidance == 0
 
 
 def test_an_unknown_task() -> None:

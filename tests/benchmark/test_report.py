@@ -145,6 +145,24 @@ def page(results: dict, folder: Path) -> str:
     return (folder / "report.html").read_text("utf-8")
 
 
+def test_many_tasks_stand_in_one_table(results: dict, tmp_path: Path) -> None:
+    """Each beside its own calibration; two tasks are read one after the other."""
+    rows = [row(s, n, 0.1, 0.5, task) for task in ("infill", "edit", "style")
+            for s, n in (("mini-0", 0), ("original", None))]  # fmt: skip
+    many = {**results, "rows": rows, "trials": [], "sweep": [], "reported": []}
+    table = markdown_table(many).split("## ")[1]
+    told = [line.split(" | ")[0] for line in table.splitlines()[4:] if line]
+    assert table.startswith("all tasks\n\n| task: system | WER (pocketsphinx), % ↓ | SIM-o (res")
+    assert told == [f"| {task}: {system}" for task in ("infill", "edit", "style")
+                    for system in ("original (calibration)", "mini-0")]  # fmt: skip
+    write_report(many, tmp_path, tmp_path / "report.html")
+    first = Reader((tmp_path / "report.html").read_text("utf-8")).tables[0]
+    assert [cells[0] for cells in first][1::2] == [
+        f"{task}: original calibration" for task in ("infill", "edit", "style")
+    ]
+    assert "all tasks" not in markdown_table(results)
+
+
 class Reader(HTMLParser):
     """Tags opened and closed, attributes, and tables as lists of rows of texts."""
 

@@ -13,17 +13,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from voiceflow.alignment.types import SAMPLE_RATE
+from voiceflow.audio.effects import rms
 from voiceflow.audio.io import Recording, load_mono, read, write
 from voiceflow.benchmark.compare import compare_results, differences
 from voiceflow.benchmark.main import run, run_sweep
+from voiceflow.benchmark.protocols import Trial
 from voiceflow.benchmark.result import without_times
+from voiceflow.benchmark.run import Benchmark, trials_of, utterances_of
+from voiceflow.benchmark.systems import Corpus, stretch
+from voiceflow.benchmark.work import Judge
 from voiceflow.cli.prepare import read_utterances
-from voiceflow.config import UserError
+from voiceflow.config import SampleConfig, UserError
 from voiceflow.data.executors import Ray
 from voiceflow.data.manifest import Utterance
 from voiceflow.files import read_json
+from voiceflow.model_folder import ModelFolder
 
 SCORERS = "fsd-log-mel,pocketsphinx"
 SPEAKERS = ("1089", "1995")
@@ -217,6 +224,132 @@ def test_a_list_of_pairs(ask: Ask, utterances: list[Utterance], tmp_path: Path) 
     assert len(original) == pytest.approx((target.seconds or 0) * SAMPLE_RATE, abs=200)
 
 
+@pytest.fixture(scope="module")
+def hearing(tiny_voice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny voice with mini's aligner, which finds words around noise."""
+    folder = tmp_path_factory.mktemp("hearing") / "tiny"
+    shutil.copytree(tiny_voice, folder)
+    mini = ModelFolder.open("mini").path
+    for name in ("aligner.safetensors", "features.json", "phones.json"):
+        shutil.copy(mini / name, folder / name)
+    config, theirs = (yaml.safe_load((f / "config.yaml").read_text()) for f in (folder, mini))
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "aligner": theirs["aligner"]}))
+    return folder
+
+
+def test_all_tasks_in_one_list(
+    ask: Ask, utterances: list[Utterance], hearing: Path, tmp_path: Path
+) -> None:
+    """Each is done, each beside the original and its resynthesis, and it goes on where it was."""
+    asked = {"voice": str(hearing), "steps": 1, "limit": 1, "scorers": "fsd-log-mel"}
+    [results] = ask(tmp_path / "out", "tasks", **asked)
+    found = rows(results)
+    tasks = ("infill", "edit", "cross-sentence", "continuation", "denoise-50", "style")
+    systems = ("original", "resynthesis", "tiny-0")
+    assert set(found) == {
+        *((task, system) for task in tasks for system in systems), ("denoise-50", "noisy"),
+    }  # fmt: skip
+    assert [(r["trials"], r["failed"]) for r in found.values()] == [(1, 0)] * 19
+    sounds = list((tmp_path / "out" / "audio").rglob("*.wav"))
+    made = {path: path.stat().st_mtime_ns for path in sounds}
+    for path in (tmp_path / "out" / "audio" / "tiny-0").glob("style-*"):
+        path.unlink()
+    [again] = ask(tmp_path / "out", "tasks", **asked)
+    assert without_times(again) == without_times(results)
+    anew = {p for p, then in made.items() if p.stat().st_mtime_ns != then}
+    assert [p.name[:5] for p in anew] == ["style"]
+
+    benchmark = Benchmark(tmp_path / "out", str(hearing), SampleConfig())
+    judge = Judge(benchmark, ())
+    trials = {t.task: t for t in trials_of(tmp_path / "out")}
+    edit, style, noise = trials["edit"], trials["style"], trials["denoise-50"]
+    [said] = [u.text for u in utterances if u.id == edit.utterance]
+    for system in systems:
+        sound = judge.heard(system, edit)
+        first, last = sound.generated
+        whole = len(sound.wave) / SAMPLE_RATE
+        assert sound.text == (edit.text if system == "tiny-0" else said)
+        assert last - first < SAMPLE_RATE * 2
+        assert sound.prompt is not None
+        assert len(sound.prompt) / SAMPLE_RATE == pytest.approx(
+            edit.seconds - (edit.span_end - edit.span_start), abs=0.001
+        )
+        if system != "tiny-0":
+            assert first / SAMPLE_RATE == pytest.approx(edit.span_start, abs=0.001)
+            assert last / SAMPLE_RATE == pytest.approx(edit.span_end, abs=0.001)
+            assert whole == pytest.approx(edit.seconds, abs=0.001)
+    phones = [judge.heard(s, edit).phones for s in ("original", "tiny-0")]
+    assert phones[0] != phones[1]
+    assert len(judge.heard("tiny-0", style).wave) == len(judge.heard("original", style).wave)
+    first, last = judge.heard("tiny-0", noise).generated
+    assert first / SAMPLE_RATE == pytest.approx(noise.span_start, abs=0.5)
+    assert last / SAMPLE_RATE == pytest.approx(noise.span_end, abs=0.5)
+    with pytest.raises(UserError, match=r"holds another benchmark \(other: limit\)"):
+        ask(tmp_path / "out", "tasks", **{**asked, "limit": 2})
+
+
+def test_noise_is_as_loud_as_the_protocol_says(
+    ask: Ask, hearing: Path, tmp_path: Path
+) -> None:
+    """And lies in its span alone; another system is given it by the list of trials."""
+    asked = {"voice": str(hearing), "limit": 1, "trials_only": True}
+    for name in ("one", "two"):
+        assert ask(tmp_path / name, "denoise", **asked) == []
+    trials = trials_of(tmp_path / "one")
+    assert [t.task for t in trials] == ["denoise-30", "denoise-50", "denoise-70"]
+    for trial in trials:
+        path = Path("audio", "noisy", f"{trial.id}.wav")
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+        wave = load_mono(tmp_path / "one" / path, SAMPLE_RATE)
+        clean = Corpus(utterances_of(tmp_path / "one")).wave(trial.utterance)
+        first, last = (round(s * SAMPLE_RATE) for s in (trial.span_start, trial.span_end))
+        assert np.array_equal(wave[:first], clean[:first])
+        assert np.array_equal(wave[last:], clean[last:])
+        noise = wave[first:last] - clean[first:last]
+        assert 20 * np.log10(rms(clean[first:last]) / rms(noise)) == pytest.approx(-10, abs=0.2)
+        assert abs(np.corrcoef(noise[1:], noise[:-1])[0, 1]) < 0.05  # white
+    [results] = ask(tmp_path / "one", "denoise", voice=str(hearing), limit=1,
+                    scorers="fsd-log-mel")  # fmt: skip
+    assert {key: (r["trials"], r["failed"]) for key, r in rows(results).items()} == {
+        (trial.task, system): (1, 0)
+        for trial in trials for system in ("original", "resynthesis", "noisy", "tiny-0")
+    }  # fmt: skip
+
+
+def test_where_another_system_put_its_word() -> None:
+    """What of an edit is not as long as in the recording is the new word's."""
+    trial = Trial("t", "edit", "u", "s", 4.0, "", span_start=1.0, span_end=1.5)
+    for seconds, last in ((4.0, 1.5), (4.3, 1.8), (3.8, 1.3), (2.0, 1.0)):
+        found = stretch(trial, round(seconds * SAMPLE_RATE))
+        assert found == (SAMPLE_RATE, round(last * SAMPLE_RATE))
+
+
+def test_noise_needs_an_aligner(ask: Ask, tiny_voice: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_voice, tmp_path / "deaf")
+    config = yaml.safe_load((tmp_path / "deaf" / "config.yaml").read_text())
+    (tmp_path / "deaf" / "config.yaml").write_text(yaml.safe_dump({**config, "aligner": None}))
+    with pytest.raises(UserError, match="has no aligner, which denoise-30, denoise-50, denoise-70"):
+        ask(tmp_path / "out", "denoise", voice=str(tmp_path / "deaf"))
+
+
+def test_diverse_has_no_guidance(ask: Ask, tmp_path: Path) -> None:
+    """Each trial by another seed sounds otherwise; the sets are compared."""
+    [results] = ask(tmp_path / "out", "diverse", seeds=2, steps=1, scorers="fsd-log-mel")
+    assert results["voice"]["settings"]["guidance"] == 0
+    found = rows(results)
+    for system in ("tiny-0", "tiny-1"):
+        row = found["diverse", system]
+        assert (row["nfe"], row["network_passes"]) == (2, 2)
+        assert row["figures"]["FSD (log-mel)"]["value"] > 0
+    assert found["diverse", "original"]["figures"]["FSD (log-mel)"]["value"] < 1e-6
+    [trial, _] = trials_of(tmp_path / "out")
+    a, b = (
+        load_mono(tmp_path / "out" / "audio" / system / f"{trial.id}.wav", SAMPLE_RATE)
+        for system in ("tiny-0", "tiny-1")
+    )
+    assert len(a) != len(b) or not np.array_equal(a, b)
+
+
 def test_durations_and_speed_need_no_scorer(ask: Ask, tmp_path: Path) -> None:
     [durations] = ask(tmp_path / "durations", "durations", scorers="hubert")
     assert {r["system"] for r in durations["rows"]} == {"tiny, regression", "tiny, flow"}
@@ -258,8 +391,6 @@ def test_what_can_be_known_is_said_before_anything_is_made(
     voice = tmp_path / "mute"
     shutil.copytree(tiny_voice, voice)
     config = (voice / "config.yaml").read_text()
-    import yaml
-
     values = yaml.safe_load(config)
     values["duration"] = None
     (voice / "config.yaml").write_text(yaml.safe_dump(values))
@@ -405,7 +536,7 @@ def test_a_sweep_goes_over_all_settings(
     made = {p: p.stat().st_mtime_ns for p in (tmp_path / "sweep").rglob("*.wav")}
     run_sweep(utterances, **asked)
     assert made == {p: p.stat().st_mtime_ns for p in (tmp_path / "sweep").rglob("*.wav")}
-    with pytest.raises(UserError, match="a sweep is of voicebox or infill, not of speed"):
+    with pytest.raises(UserError, match=r"a sweep is of .* or tasks, not of speed"):
         run_sweep(utterances, **{**asked, "protocol": "speed"})
 
 

@@ -7,10 +7,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from voiceflow.benchmark.protocols import DURATIONS, INFILL, LISTED, SPEED, TASKS
+from voiceflow.benchmark.protocols import DIVERSE, DURATIONS, INFILL, LISTED, SPEED, TASKS
 from voiceflow.benchmark.result import collect, write_results
 from voiceflow.benchmark.run import Benchmark, set_up
 from voiceflow.benchmark.scorers import make_scorers, parse_scorers
+from voiceflow.benchmark.systems import NOISY
 from voiceflow.benchmark.work import Generate, Judge, leads, require_same, work_off
 from voiceflow.config import BenchmarkConfig, UserError, load_group
 from voiceflow.data.executors import Executor
@@ -47,7 +48,7 @@ def run(
     from voiceflow.benchmark.tables import markdown_table
 
     asked = parse_scorers(scorers)
-    settings = Voice.load(voice).settings(steps, guidance, solver)
+    loaded = Voice.load(voice)
     todo = []
     for name in protocols:
         protocol = load_group(BenchmarkConfig, "benchmark", name.strip())
@@ -55,6 +56,8 @@ def run(
             raise UserError(f"--outputs are sounds: {', '.join(own)} is measured of voices alone")
         if listed is not None and LISTED not in protocol.tasks:
             raise UserError(f"--list is for librispeech-pc, not for {protocol.name}")
+        own_guidance = protocol.guidance if guidance is None else guidance
+        settings = loaded.settings(steps, own_guidance, solver)
         folder = out / protocol.name if len(protocols) > 1 else out
         benchmark = Benchmark(
             folder, voice, settings, str(outputs or ""), seed, seeds or protocol.seeds, calibrate,
@@ -66,15 +69,19 @@ def run(
         trials = set_up(benchmark, protocol, utterances, corpus=corpus, limit=limit, listed=listed)
         if leads():
             print(f"{protocol.name}: {len(trials)} trials, in {benchmark.out}", flush=True)
+        generate = Generate(benchmark)
+        units = generate.units(trials)
         if trials_only:
+            # Noise is part of a trial: what another system is to be given.
+            noisy = [unit for unit in units if unit[0] == NOISY]
+            work_off(generate, noisy, executor, "noisy recordings")
             continue
         heard = [] if set(protocol.tasks) <= {DURATIONS, SPEED} else asked
         judge = Judge(benchmark, tuple(heard))
         if heard:
             # Before the long work: all that is missing, and scores by other scorers.
             require_same(benchmark, make_scorers(heard, judge.setting()))
-        generate = Generate(benchmark)
-        work_off(generate, generate.units(trials), executor, "sounds")
+        work_off(generate, units, executor, "sounds")
         work_off(judge, judge.units(trials), executor, "scores")
         if not leads():
             continue
@@ -110,7 +117,9 @@ def run_sweep(
 
     config = load_group(BenchmarkConfig, "benchmark", protocol)
     if not set(config.tasks) <= set(TASKS) - {DURATIONS, SPEED, LISTED}:
-        raise UserError(f"a sweep is of voicebox or {INFILL}, not of {protocol}")
+        raise UserError(
+            f"a sweep is of voicebox, {INFILL}, denoise, {DIVERSE} or tasks, not of {protocol}"
+        )
     whole: dict[str, Any] = {}
     points = []
     for number, (solver, n, guidance) in enumerate(product(solvers, steps, guidances)):

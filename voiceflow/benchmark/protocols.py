@@ -10,9 +10,10 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,12 +23,21 @@ from voiceflow.data.masking import generator_for
 from voiceflow.files import replacing
 from voiceflow.measures.infill import Gap
 from voiceflow.measures.subject import spread_over_speakers
+from voiceflow.text.lexicon import english_dictionary_path, read_dictionary
+from voiceflow.text.normalise import words_of
 
 CROSS, CONTINUATION, LISTED = "cross-sentence", "continuation", "listed"
 INFILL, DURATIONS, SPEED = "infill", "durations", "speed"
-TASKS = (CROSS, CONTINUATION, LISTED, INFILL, DURATIONS, SPEED)
+EDIT, STYLE, DIVERSE = "edit", "style", "diverse"
+NOISE_SHARES = {"denoise-30": 0.3, "denoise-50": 0.5, "denoise-70": 0.7}
+"""task -> share of the recording that noise covers"""
+TASKS = (CROSS, CONTINUATION, LISTED, INFILL, EDIT, STYLE, *NOISE_SHARES, DIVERSE, DURATIONS, SPEED)
+KEPT_AROUND = (INFILL, EDIT, *NOISE_SHARES)  # a span is made anew, the rest stays the recording's
 LIST_COLUMNS = ("ref_utt", "ref_dur", "ref_txt", "gen_utt", "gen_dur", "gen_txt")
-_STEP_SECONDS = 0.01  # a prompt begins at a multiple of it
+_STEP_SECONDS = 0.01  # a prompt, and noise, begin at a multiple of it
+_LEAST_LETTERS = 3  # of a word that an edit takes out or puts in
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,8 +47,10 @@ class Trial:
     id: a file name; utterance: whose text is said, and which is the original; text: all that is to
     be heard. prompt: the utterance that a prompt is cut out of, "" for none, from prompt_start to
     prompt_end (seconds); prompt_text: what the whole of it says. For a continuation the prompt is
-    the utterance itself, to be cut at a phone edge before prompt_end. span_start, span_end, words:
-    of an infill.
+    the utterance itself, to be cut at a phone edge before prompt_end; for an edit and for noise it
+    is what of the utterance lies outside the span. span_start, span_end: of an infill, of noise,
+    and of the word that an edit takes out; words: what is to be heard there, of an infill and of an
+    edit, whose text is the new one (the utterance's own is what is said).
     """
 
     id: str
@@ -58,6 +70,8 @@ class Trial:
 
 FindGap = Callable[[Utterance], Gap | None]
 """The words of an utterance that are to be taken out; None where it has none."""
+FindWord = Callable[[Utterance, int], tuple[float, float] | None]
+"""Where word number n of an utterance's text is said, in seconds; None where it is not found."""
 
 
 def make_trials(
@@ -68,43 +82,45 @@ def make_trials(
     limit: int | None = None,
     listed: Path | None = None,
     find_gap: FindGap | None = None,
+    find_word: FindWord | None = None,
 ) -> list[Trial]:
     """The trials of a protocol, task by task, a speaker after the other.
 
     utterances: of the whole subset, with their seconds; limit: utterances of each task, one of
-    each speaker first; listed: the file of the task `listed`; find_gap: for `infill`. Raises
-    UserError for no trials at all, a list that cannot be read or names what is not there, and a
-    prompt that no utterance is long enough for.
+    each speaker first; listed: the file of the task `listed`; find_gap, find_word: for `infill`
+    and `edit`. Raises UserError for no trials at all, a list that cannot be read or names what is
+    not there, a prompt that no utterance is long enough for, and another speaker's where there is
+    none.
     """
     if unknown := [task for task in protocol.tasks if task not in TASKS]:
         known = ", ".join(TASKS)
         raise UserError(f"{protocol.name}: no task {', '.join(unknown)}: there are {known}")
     every = sorted(utterances, key=lambda u: u.id)
     fitting = [u for u in every if protocol.min_seconds <= _seconds(u) <= protocol.max_seconds]
-    chosen = spread_over_speakers(fitting)[:limit]
+    chosen = spread_over_speakers(fitting, protocol.per_speaker)[:limit]
+    pool = _by_speaker(every, protocol.prompt_seconds) if CROSS in protocol.tasks else {}
+
+    def trial_of(task: str, u: Utterance) -> Trial | None:
+        if task == CROSS:
+            return _cross(u, pool, protocol.prompt_seconds, seed)
+        if task == CONTINUATION:
+            return _continuation(u, protocol.prompt_seconds)
+        if task == INFILL:
+            assert find_gap is not None
+            return _infill(u, find_gap(u))
+        if task == EDIT:
+            assert find_word is not None
+            return _edit(u, every, seed, find_word)
+        if task == STYLE:
+            return _style(u, fitting, seed)
+        return _noisy(task, u, seed) if task in NOISE_SHARES else _trial(task, u)
+
     trials: list[Trial] = []
     for task in protocol.tasks:
         if task == LISTED:
             trials += _listed(listed, every, limit)
-        elif task == CROSS:
-            pool = _by_speaker(every, protocol.prompt_seconds)
-            trials += [_cross(u, pool, protocol.prompt_seconds, seed) for u in chosen]
-        elif task == CONTINUATION:
-            trials += [
-                _trial(task, u, prompt=u.id, prompt_end=protocol.prompt_seconds, prompt_text=u.text)
-                for u in chosen
-                if _seconds(u) > protocol.prompt_seconds
-            ]
-        elif task == INFILL:
-            assert find_gap is not None
-            gaps = [(u, find_gap(u)) for u in chosen]
-            trials += [
-                _trial(task, u, span_start=round(g.start, 4), span_end=round(g.end, 4),
-                       words=" ".join(g.words))
-                for u, g in gaps if g is not None
-            ]  # fmt: skip
         else:
-            trials += [_trial(task, u) for u in chosen]
+            trials += [trial for u in chosen if (trial := trial_of(task, u)) is not None]
     if not trials:
         raise UserError(
             f"protocol {protocol.name}: none of {len(every)} utterances lasts "
@@ -143,11 +159,103 @@ def _cross(
             "to take a prompt from: use a whole subset"
         )
     generator = generator_for("prompt", seed, utterance.id)
-    prompt = others[int(torch.randint(len(others), (), generator=generator))]
-    places = math.floor((_seconds(prompt) - seconds) / _STEP_SECONDS + 1e-6) + 1
-    start = round(_STEP_SECONDS * int(torch.randint(places, (), generator=generator)), 2)
+    prompt = _drawn(others, generator)
+    start = _start(_seconds(prompt) - seconds, generator)
     return _trial(CROSS, utterance, prompt=prompt.id, prompt_start=start,
                   prompt_end=round(start + seconds, 4), prompt_text=prompt.text)  # fmt: skip
+
+
+def _continuation(utterance: Utterance, seconds: float) -> Trial | None:
+    if _seconds(utterance) <= seconds:
+        return None
+    return _trial(CONTINUATION, utterance, prompt=utterance.id, prompt_end=seconds,
+                  prompt_text=utterance.text)  # fmt: skip
+
+
+def _infill(utterance: Utterance, gap: Gap | None) -> Trial | None:
+    if gap is None:
+        return None
+    return _trial(INFILL, utterance, span_start=round(gap.start, 4), span_end=round(gap.end, 4),
+                  words=" ".join(gap.words))  # fmt: skip
+
+
+def _edit(
+    utterance: Utterance, every: Sequence[Utterance], seed: int, find_word: FindWord
+) -> Trial | None:
+    """One word gives way to one of another utterance, both drawn by seed and id.
+
+    None where there is no such word, or it is not found in the sound.
+    """
+    words = words_of(utterance.text)
+    places = [i for i, word in enumerate(words) if _is_word(word)]
+    if len(words) < 2 or not places:
+        return None
+    generator = generator_for(EDIT, seed, utterance.id)
+    place = _drawn(places, generator)
+    new = _other_word(words, [u for u in every if u.id != utterance.id], generator)
+    span = None if new is None else find_word(utterance, place)
+    if new is None or span is None:
+        return None
+    trial = _trial(EDIT, utterance, **_itself(utterance, *span), words=new)
+    return replace(trial, text=" ".join([*words[:place], new, *words[place + 1 :]]))
+
+
+def _is_word(word: str) -> bool:
+    return len(word.replace("'", "")) >= _LEAST_LETTERS
+
+
+def _other_word(
+    words: Sequence[str], others: Sequence[Utterance], generator: torch.Generator
+) -> str | None:
+    """A word of the dictionary that is none of `words`, of the first utterance that has one."""
+    for number in torch.randperm(len(others), generator=generator).tolist():
+        said = sorted({*words_of(others[number].text)} - {*words})
+        if known := [word for word in said if _is_word(word) and word in _dictionary()]:
+            return _drawn(known, generator)
+    return None
+
+
+@cache
+def _dictionary() -> frozenset[str]:
+    return frozenset(read_dictionary(english_dictionary_path()))
+
+
+def _style(utterance: Utterance, pool: Sequence[Utterance], seed: int) -> Trial:
+    """The prompt is a whole utterance of another speaker, drawn by seed and id."""
+    others = [u for u in pool if u.speaker != utterance.speaker]
+    if not others:
+        raise UserError(
+            f"{utterance.id}: style needs a prompt of another speaker than {utterance.speaker}, "
+            "and there is none: use a whole subset"
+        )
+    prompt = _drawn(others, generator_for(STYLE, seed, utterance.id))
+    return _trial(STYLE, utterance, prompt=prompt.id, prompt_end=round(_seconds(prompt), 4),
+                  prompt_text=prompt.text)  # fmt: skip
+
+
+def _noisy(task: str, utterance: Utterance, seed: int) -> Trial:
+    """One stretch of the utterance, drawn by seed and id, that noise covers."""
+    length = round(NOISE_SHARES[task] * _seconds(utterance), 2)
+    start = _start(_seconds(utterance) - length, generator_for(task, seed, utterance.id))
+    return _trial(task, utterance, **_itself(utterance, start, start + length))
+
+
+def _itself(utterance: Utterance, start: float, end: float) -> dict[str, Any]:
+    """A span of an utterance, whose rest is the prompt."""
+    return {
+        "prompt": utterance.id, "prompt_end": round(_seconds(utterance), 4),
+        "prompt_text": utterance.text, "span_start": round(start, 4), "span_end": round(end, 4),
+    }  # fmt: skip
+
+
+def _start(room: float, generator: torch.Generator) -> float:
+    """A multiple of 10 ms in 0..room seconds."""
+    places = math.floor(room / _STEP_SECONDS + 1e-6) + 1
+    return round(_STEP_SECONDS * int(torch.randint(places, (), generator=generator)), 2)
+
+
+def _drawn(things: Sequence[T], generator: torch.Generator) -> T:
+    return things[int(torch.randint(len(things), (), generator=generator))]
 
 
 def _listed(path: Path | None, utterances: Sequence[Utterance], limit: int | None) -> list[Trial]:

@@ -18,12 +18,14 @@ import numpy as np
 from voiceflow.benchmark.listening import errors_in, listening
 from voiceflow.benchmark.systems import CALIBRATION, ORIGINAL
 from voiceflow.benchmark.tables import (
+    ALL_TASKS,
     DASH,
     Cell,
     Results,
     Table,
     axis,
     finite,
+    overview_of,
     points_of,
     setting_of,
     summary_of,
@@ -55,6 +57,7 @@ def write_report(results: Results, folder: Path, out: Path) -> None:
         f"<nav>{links}</nav>" if len(tasks) > 1 else "",
         "</header>",
         _made_with(results),
+        *_overview(results),
         *(part for task in tasks for part in _task(results, task, tasks[0], folder)),
     ]
     template = Template(Path(__file__).with_suffix(".html").read_text("utf-8"))
@@ -117,6 +120,15 @@ def _flat(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
     else:
         text = values if isinstance(values, str) else json.dumps(values, ensure_ascii=False)
         yield name, text or DASH
+
+
+def _overview(results: Results) -> Iterator[str]:
+    """All tasks in one table, where there are many."""
+    table = overview_of(results)
+    if table.lines:
+        yield f"<section><h2>{escape(ALL_TASKS)}</h2>"
+        yield _as_html(table)
+        yield "</section>"
 
 
 def _task(results: Results, task: str, first_task: str, folder: Path) -> Iterator[str]:

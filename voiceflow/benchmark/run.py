@@ -15,14 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
-from voiceflow.alignment.types import SAMPLE_RATE, AlignmentError
+from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError
 from voiceflow.audio.io import load_mono
 from voiceflow.benchmark.protocols import (
     DURATIONS,
+    EDIT,
     INFILL,
+    KEPT_AROUND,
+    NOISE_SHARES,
     SPEED,
     Trial,
     make_trials,
@@ -33,11 +36,13 @@ from voiceflow.benchmark.protocols import (
 from voiceflow.benchmark.systems import (
     CALIBRATION,
     GRIFFIN_LIM,
+    NOISY,
     ORIGINAL,
     PROMPT,
     RESYNTHESIS,
     Corpus,
     Folder,
+    Noisy,
     Originals,
     Prompts,
     Resynthesis,
@@ -93,7 +98,9 @@ class Benchmark:
             found = [ORIGINAL, RESYNTHESIS]
             if not isinstance(voice_of(self.voice).vocoder, GriffinLim):
                 found.append(GRIFFIN_LIM)
-        elif any(t.task == INFILL for t in trials):
+            if any(t.task in NOISE_SHARES for t in trials):
+                found.append(NOISY)
+        elif any(t.task in KEPT_AROUND for t in trials):
             found = [ORIGINAL]
         prompts = [PROMPT, PROMPT_RESYNTHESIS] if any(t.prompt for t in trials) else []
         return [*found, *prompts, *self.tested()]
@@ -104,6 +111,8 @@ class Benchmark:
             return False
         if trial.task == SPEED:
             return system in self.tested() and not self.outputs
+        if system == NOISY:
+            return trial.task in NOISE_SHARES
         return bool(trial.prompt) if system in (PROMPT, PROMPT_RESYNTHESIS) else True
 
     def system(self, name: str) -> System:
@@ -111,6 +120,8 @@ class Benchmark:
         corpus = Corpus(utterances_of(self.out))
         if name == ORIGINAL:
             return Originals(corpus)
+        if name == NOISY:
+            return Noisy(corpus)
         if name == PROMPT:
             return Prompts(corpus)
         if name in self.tested():
@@ -177,20 +188,29 @@ def set_up(
             f"{voice.folder.path} has no duration network, which "
             f"{', '.join(needs_durations) or 'filling a gap'} needs: train one, task=duration"
         )
-    # Gaps are chosen by an alignment of every recording: those of a list written before stay.
-    path = benchmark.out / TRIALS
-    if path.exists() and protocol.tasks == [INFILL]:
-        trials = read_trials(path)
-        ids = {t.utterance for t in make_trials(
-            BenchmarkConfig(protocol.name, [SPEED], protocol.min_seconds, protocol.max_seconds),
-            every, seed=benchmark.seed, limit=limit)}  # fmt: skip
-        if {t.task for t in trials} != {INFILL} or not {t.utterance for t in trials} <= ids:
-            raise _another(benchmark.out, "another list of trials")
-    else:
-        trials = make_trials(
-            protocol, every, seed=benchmark.seed, limit=limit, listed=listed,
-            find_gap=partial(_gap, voice, benchmark.seed),
-        )  # fmt: skip
+    hears_noise = [t for t in protocol.tasks if t in NOISE_SHARES]
+    if hears_noise and voice.folder.config.aligner is None and not benchmark.outputs:
+        raise UserError(
+            f"{voice.folder.path} has no aligner, which {', '.join(hears_noise)} needs: train one, "
+            "task=aligner"
+        )
+    setup, path = benchmark.out / SETUP, benchmark.out / TRIALS
+    before = read_json(setup) if setup.exists() else None
+    places: _Aligned | _Listed = _Aligned(voice, benchmark.seed)
+    # An alignment of every recording takes its time: what a list says of it is not asked again.
+    if before is not None and {INFILL, EDIT} & set(protocol.tasks):
+        wanted = {"protocol": asdict(protocol), "seed": benchmark.seed, "limit": limit}
+        old = read_trials(path)
+        differing = [name for name, value in wanted.items() if before.get(name) != value]
+        if not {t.utterance for t in old} <= {u.id for u in every}:
+            differing.append("utterances")
+        if differing:
+            raise _another(benchmark.out, ", ".join(differing))
+        places = _Listed(old)
+    trials = make_trials(
+        protocol, every, seed=benchmark.seed, limit=limit, listed=listed,
+        find_gap=places.gap, find_word=places.word,
+    )  # fmt: skip
     if benchmark.outputs and (missing := Folder(Path(benchmark.outputs)).missing(
             [t for t in trials if benchmark.takes_part(benchmark.name, t)])):  # fmt: skip
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -207,9 +227,7 @@ def set_up(
         "outputs": benchmark.outputs,
         "sha256": sha256_of(trials),
     }
-    setup = benchmark.out / SETUP
-    if setup.exists():
-        before = read_json(setup)
+    if before is not None:
         same = ("voice_fingerprint", "settings", "seed", "protocol", "seeds", "outputs", "sha256")
         if differing := [name for name in same if before.get(name) != asked[name]]:
             raise _another(benchmark.out, ", ".join(differing))
@@ -224,10 +242,50 @@ def _another(out: Path, what: str) -> UserError:
     return UserError(f"{out} holds another benchmark (other: {what}): choose another --out")
 
 
-def _gap(voice: Voice, seed: int, utterance: Utterance) -> Gap | None:
-    try:
-        wave = load_mono(utterance.audio, SAMPLE_RATE)
-        alignment = voice.aligner.align(wave, words_of(utterance.text), utterance.id)
-    except AlignmentError:
-        return None
-    return choose_gap(alignment, seed, utterance.id)
+class _Aligned:
+    """Gaps and words of utterances, each of whose recordings is aligned once."""
+
+    def __init__(self, voice: Voice, seed: int) -> None:
+        self.voice, self.seed = voice, seed
+        self._found: dict[str, Alignment | None] = {}
+
+    def gap(self, utterance: Utterance) -> Gap | None:
+        """What an infill takes out."""
+        alignment = self._alignment(utterance)
+        return None if alignment is None else choose_gap(alignment, self.seed, utterance.id)
+
+    def word(self, utterance: Utterance, number: int) -> tuple[float, float] | None:
+        """When a word is said."""
+        alignment = self._alignment(utterance)
+        if alignment is None:
+            return None
+        word = alignment.spoken()[number]
+        return word.start, word.end
+
+    def _alignment(self, utterance: Utterance) -> Alignment | None:
+        if utterance.id not in self._found:
+            wave, words = load_mono(utterance.audio, SAMPLE_RATE), words_of(utterance.text)
+            try:
+                self._found[utterance.id] = self.voice.aligner.align(wave, words, utterance.id)
+            except AlignmentError:
+                self._found[utterance.id] = None
+        return self._found[utterance.id]
+
+
+class _Listed:
+    """The gaps and words that stand in a list of trials."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self._of = {(t.task, t.utterance): t for t in trials}
+
+    def gap(self, utterance: Utterance) -> Gap | None:
+        """What an infill takes out."""
+        trial = self._of.get((INFILL, utterance.id))
+        if trial is None:
+            return None
+        return Gap(trial.span_start, trial.span_end, tuple(trial.words.split()), ())
+
+    def word(self, utterance: Utterance, number: int) -> tuple[float, float] | None:
+        """When a word is said."""
+        trial = self._of.get((EDIT, utterance.id))
+        return None if trial is None else (trial.span_start, trial.span_end)

@@ -1,10 +1,10 @@
-"""Systems under test: each makes the sound of a trial; two are there to calibrate the scorers."""
+"""Systems under test: each makes the sound of a trial; some are there to calibrate the scorers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,17 +12,31 @@ import numpy as np
 import torch
 
 from voiceflow.alignment.types import SAMPLE_RATE
+from voiceflow.audio.effects import rms
 from voiceflow.audio.io import Recording, read, resample
-from voiceflow.benchmark.protocols import CONTINUATION, INFILL, SPEED, Trial
+from voiceflow.benchmark.protocols import (
+    CONTINUATION,
+    DIVERSE,
+    EDIT,
+    INFILL,
+    KEPT_AROUND,
+    NOISE_SHARES,
+    SPEED,
+    STYLE,
+    Trial,
+)
 from voiceflow.config import SampleConfig, UserError
 from voiceflow.data.manifest import Utterance
+from voiceflow.data.masking import generator_for
 from voiceflow.generation.spans import Span
 from voiceflow.measures.infill import silenced
 from voiceflow.vocoders.choice import Vocodes
 from voiceflow.voice import Generated, Voice
 
 ORIGINAL, RESYNTHESIS, GRIFFIN_LIM, PROMPT = "original", "resynthesis", "griffin-lim", "prompt"
-CALIBRATION = (ORIGINAL, RESYNTHESIS, GRIFFIN_LIM)
+NOISY = "noisy"
+CALIBRATION = (ORIGINAL, RESYNTHESIS, GRIFFIN_LIM, NOISY)
+NOISE_SNR_DB = -10.0  # over the span alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +78,44 @@ class Corpus:
         """(n,) float32 mono at 16 kHz: the sound whose voice is to be taken."""
         if not trial.prompt:
             return None
+        if trial.task in KEPT_AROUND:
+            wave = self.wave(trial.prompt)
+            first, last = (round(s * SAMPLE_RATE) for s in (trial.span_start, trial.span_end))
+            return np.concatenate([wave[:first], wave[last:]])
         first, last = (round(s * SAMPLE_RATE) for s in (trial.prompt_start, trial.prompt_end))
         return self.wave(trial.prompt)[first:last]
 
 
 def stretch(trial: Trial, n: int) -> tuple[int, int]:
-    """Which samples of n are a trial's own, of a system that does not say."""
-    first, last = {
-        CONTINUATION: (trial.prompt_end, n / SAMPLE_RATE),
-        INFILL: (trial.span_start, trial.span_end),
-    }.get(trial.task, (0.0, n / SAMPLE_RATE))
+    """Which samples of n are a trial's own, of a system that does not say.
+
+    Of an edit all that is not as long as in the recording is taken for the new word.
+    """
+    seconds = n / SAMPLE_RATE
+    first, last = 0.0, seconds
+    if trial.task == CONTINUATION:
+        first = trial.prompt_end
+    elif trial.task in KEPT_AROUND:
+        first, last = trial.span_start, trial.span_end
+    if trial.task == EDIT:
+        last = max(seconds - (trial.seconds - trial.span_end), first)
     return min(round(first * SAMPLE_RATE), n), min(round(last * SAMPLE_RATE), n)
+
+
+def with_noise(recording: Recording, trial: Trial) -> Recording:
+    """The recording, mono, with white Gaussian noise over a trial's span at -10 dB SNR there.
+
+    The noise is drawn by the trial's id and span. What exceeds full scale is clipped, as in a file.
+    """
+    wave = recording.mono()
+    first, last = (round(s * recording.sample_rate) for s in (trial.span_start, trial.span_end))
+    speech = wave[first:last]
+    generator = generator_for("noise", trial.id, f"{trial.span_start:.2f}")
+    noise = torch.randn(len(speech), generator=generator).numpy()
+    noise *= rms(speech) / max(rms(noise), 1e-9) * 10 ** (-NOISE_SNR_DB / 20)
+    wave[first:last] += noise
+    made = Recording.from_mono(wave, recording.sample_rate, recording.subtype)
+    return replace(made, path=recording.path)
 
 
 @dataclass(frozen=True)
@@ -104,12 +145,25 @@ class Resynthesis:
         return np.pad(made, (0, max(len(wave) - len(made), 0)))[: len(wave)]
 
     def make(self, trial: Trial) -> Made:
-        """All of the recording but, of an infill, what lies outside its span."""
+        """All of the recording but, where a span is made anew, what lies outside it."""
         original = self.corpus.wave(trial.utterance)
         wave, (first, last) = self.of(original), stretch(trial, len(original))
-        if trial.task == INFILL:
+        if trial.task in KEPT_AROUND:
             wave[:first], wave[last:] = original[:first], original[last:]
         return Made(wave, (first, last), {})
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """What a voice is to take the noise out of."""
+
+    corpus: Corpus
+
+    def make(self, trial: Trial) -> Made:
+        """The recording with its noise."""
+        noisy = with_noise(self.corpus.recording(trial.utterance), trial)
+        wave = resample(noisy.mono(), noisy.sample_rate, SAMPLE_RATE)
+        return Made(wave, stretch(trial, len(wave)), {})
 
 
 @dataclass(frozen=True)
@@ -139,7 +193,7 @@ class VoiceSystem:
     seed: int
 
     def make(self, trial: Trial) -> Made:
-        """Speak, continue or fill."""
+        """Do what the trial's task asks for."""
         begun = time.perf_counter()
         asked = {"seed": self.seed, "steps": self.settings.steps, "solver": self.settings.solver,
                  "guidance": self.settings.guidance}  # fmt: skip
@@ -172,6 +226,21 @@ class VoiceSystem:
             recording = self.corpus.recording(trial.utterance)
             span = Span(trial.prompt_end, recording.seconds)
             return self.voice.infill(recording, trial.text, [span], keep_length=False, **asked)
+        if trial.task == EDIT:
+            old = self.corpus.utterances[trial.utterance].text
+            recording = self.corpus.recording(trial.utterance)
+            return self.voice.edit(recording, old, trial.text, **asked)
+        if trial.task in NOISE_SHARES:
+            noisy = with_noise(self.corpus.recording(trial.utterance), trial)
+            spans = [(trial.span_start, trial.span_end)]
+            return self.voice.denoise(noisy, trial.text, spans, **asked)
+        if trial.task == STYLE:
+            return self.voice.style_transfer(
+                self.corpus.recording(trial.utterance), trial.text,
+                self.corpus.recording(trial.prompt), trial.prompt_text, **asked,
+            )  # fmt: skip
+        if trial.task == DIVERSE:
+            return self.voice.sample(trial.text, 1, **asked)[0]
         if trial.task == SPEED or not trial.prompt:
             return self.voice.speak(trial.text, **asked)
         return self.voice.speak(

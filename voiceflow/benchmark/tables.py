@@ -13,8 +13,10 @@ from voiceflow.benchmark.systems import CALIBRATION
 Results = Mapping[str, Any]
 DASH = "–"
 AS_REPORTED = "as reported, other scorers"
+ALL_TASKS = "all tasks"
 _COSTS = {"trials": "trials", "failed": "failed", "nfe": "NFE", "network_passes": "passes",
           "rtf": "RTF"}  # fmt: skip
+_OVERVIEW = ("WER", "matching", "SIM-o", "DNSMOS (overall)")  # figures that all tasks have
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A row: its name, a note, and its cells by column; group: calibration, voice or reported."""
+    """A row: its name, a note, and its cells by column.
+
+    group: calibration, voice or reported; where several tasks are in a table, the task.
+    """
 
     name: str
     note: str
@@ -61,9 +66,11 @@ class Table:
 
 
 def markdown_table(results: Results) -> str:
-    """The tables as Markdown: one of each task, and those of a sweep."""
+    """The tables as Markdown: of many tasks one of all, one of each, and those of a sweep."""
     parts = [f"# {title_of(results)}", summary_of(results)]
     tasks = tasks_of(results)
+    if (overview := overview_of(results)).lines:
+        parts += [f"## {ALL_TASKS}", _as_markdown(overview)]
     for task in tasks:
         tables = {
             task: table_of(results, task),
@@ -138,6 +145,23 @@ def table_of(results: Results, task: str) -> Table:
         note = "; ".join(filter(None, (row.get("note") or AS_REPORTED, row.get("source"))))
         lines.append(Line(row["system"], note, "reported", cells))
     return Table("system", (*columns.values(), *_costs(measured)), tuple(lines))
+
+
+def overview_of(results: Results) -> Table:
+    """The rows of all tasks, with the figures that they share; empty of one task, or of two."""
+    tables = {task: table_of(results, task) for task in tasks_of(results)}
+    every = list(dict.fromkeys(c for table in tables.values() for c in table.columns))
+    figures = [c for name in _OVERVIEW for c in every if c.name.startswith(name)]
+    costs = [c for c in every if c.name in (_COSTS["trials"], _COSTS["failed"])]
+    if len(tables) < 3 or not figures:
+        return Table("", (), ())
+    lines = tuple(
+        Line(f"{task}: {line.name}", line.note, task, line.cells)
+        for task, table in tables.items()
+        for line in table.lines
+        if line.group != "reported"
+    )
+    return Table("task: system", (*figures, *costs), lines)
 
 
 def sweep_of(results: Results, task: str, first_task: str) -> Table:

@@ -15,7 +15,7 @@ import torch
 from voiceflow.alignment.pronunciation import english_lexicon
 from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.audio.io import Recording, load_mono, write
-from voiceflow.benchmark.protocols import INFILL, SPEED, Trial
+from voiceflow.benchmark.protocols import EDIT, INFILL, NOISE_SHARES, SPEED, Trial
 from voiceflow.benchmark.run import PROMPT_RESYNTHESIS, Benchmark, trials_of, utterances_of
 from voiceflow.benchmark.scorers import OF_THE_WHOLE, Asked, Setting, make_scorers
 from voiceflow.benchmark.systems import (
@@ -30,6 +30,7 @@ from voiceflow.data.executors import Executor
 from voiceflow.files import read_json, write_json
 from voiceflow.measures.scorer import Score, Scorer, Sound
 from voiceflow.measures.speech import N_OTHERS, nearest
+from voiceflow.text.diff import edits
 from voiceflow.text.normalise import words_of
 from voiceflow.text.phones import base_of
 
@@ -132,7 +133,8 @@ class Judge:
             for number, part in parts(trials_of(b.out)):
                 twins = [
                     t for t in part
-                    if t.id != trial.id and (t.utterance, t.text) == (trial.utterance, trial.text)
+                    if t.id != trial.id and t.utterance == trial.utterance
+                    and self.told(system, t) == self.told(system, trial)
                 ]  # fmt: skip
                 path = b.scores(name, system, number)
                 if not twins or not path.exists():
@@ -146,7 +148,9 @@ class Judge:
 
     def setting(self) -> Setting:
         """What the scorers are made with."""
-        transcripts = tuple(dict.fromkeys(t.text for t in trials_of(self.benchmark.out)))
+        trials = trials_of(self.benchmark.out)
+        texts = [*(t.text for t in trials), *(self.told(ORIGINAL, t) for t in trials)]
+        transcripts = tuple(dict.fromkeys(texts))
         return Setting(transcripts, "mini", self.benchmark.device)
 
     def scorer(self, name: str) -> Scorer:
@@ -154,25 +158,39 @@ class Judge:
         [asked] = [one for one in self.scorers if one.name == name]
         return _scorer(asked, self.setting())
 
+    def told(self, system: str, trial: Trial) -> str:
+        """The text that a system's sound is held against: of an edit the recording says the old."""
+        if trial.task == EDIT and system in CALIBRATION:
+            return utterances_of(self.benchmark.out)[trial.utterance].text
+        return trial.text
+
+    def words(self, system: str, trial: Trial) -> list[str]:
+        """What a system says in the gap of an infill or an edit, [] of other tasks."""
+        if trial.task == EDIT and system in CALIBRATION:
+            old = words_of(self.told(system, trial))
+            return [w for e in edits(old, words_of(trial.text)) for w in old[e.first : e.last]]
+        return words_of(trial.words) if trial.task in (INFILL, EDIT) else []
+
     def heard(self, system: str, trial: Trial) -> Sound:
         """A trial's sound with all that scorers compare it with."""
         b = self.benchmark
         wave = load_mono(b.sound(system, trial), SAMPLE_RATE)
         first, last = read_json(b.sound(system, trial).with_suffix(".json"))["generated"]
-        gap = trial.task == INFILL
-        lexicon = english_lexicon()
+        beside = trial.task == INFILL or trial.task in NOISE_SHARES
+        lexicon, text = english_lexicon(), self.told(system, trial)
         return Sound(
-            id=trial.id, wave=wave, text=trial.text, generated=(first, last),
+            id=trial.id, wave=wave, text=text, generated=(first, last),
             prompt=_loaded(b.sound(PROMPT, trial)) if trial.prompt else None,
             prompt_resynthesis=(
                 _loaded(b.sound(PROMPT_RESYNTHESIS, trial)) if trial.prompt else None
             ),
             reference=_alike(_loaded(b.sound(ORIGINAL, trial)), wave)
-            if gap or system in (RESYNTHESIS, GRIFFIN_LIM) else None,
+            if beside or system in (RESYNTHESIS, GRIFFIN_LIM) else None,
             phones=tuple(
-                base_of(p) for w in words_of(trial.words) for p in lexicon.pronunciations(w)[0]
-            ) if gap else (),
-            rivals=_rivals(b.out, trial),
+                base_of(p)
+                for w in self.words(system, trial) for p in lexicon.pronunciations(w)[0]
+            ),
+            rivals=_rivals(b.out, trial, text),
         )  # fmt: skip
 
 
@@ -192,9 +210,9 @@ def _alike(reference: np.ndarray | None, wave: np.ndarray) -> np.ndarray | None:
     return np.pad(reference, (0, max(len(wave) - len(reference), 0)))[: len(wave)]
 
 
-def _rivals(out: Path, trial: Trial) -> tuple[tuple[str, ...], ...]:
+def _rivals(out: Path, trial: Trial, text: str) -> tuple[tuple[str, ...], ...]:
     others = [u.text for u in utterances_of(out).values() if u.id != trial.utterance]
-    found = nearest(trial.text, others)
+    found = nearest(text, others)
     return tuple(map(tuple, found)) if len(found) == N_OTHERS else ()
 
 

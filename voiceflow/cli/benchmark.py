@@ -55,8 +55,8 @@ def benchmark(
     protocol: Annotated[
         str,
         typer.Option(
-            help="voicebox, librispeech-pc, infill, durations or speed; several with commas, each "
-            "then in a folder of its own."
+            help="voicebox, librispeech-pc, infill, denoise, diverse, tasks, durations or speed; "
+            "several with commas, each then in a folder of its own."
         ),
     ] = "voicebox",
     scorers: Annotated[
@@ -90,7 +90,10 @@ def benchmark(
     address: Annotated[str, typer.Option(help="For ray: the cluster.")] = "auto",
     device: Annotated[str, typer.Option(help="Of the scorers that are networks.")] = "cpu",
     trials_only: Annotated[
-        bool, typer.Option("--trials-only", help="Write the list of trials, and stop.")
+        bool,
+        typer.Option(
+            "--trials-only", help="Write the list of trials, and noisy recordings, and stop."
+        ),
     ] = False,
 ) -> None:
     """Measure a voice by a protocol: trials, sounds, scores, results.json, report.html.
@@ -158,7 +161,9 @@ def sweep(
     data: Annotated[Path, typer.Option("--data", help="The LibriSpeech folder.")],
     out: Annotated[Path, typer.Option("--out", help="Where all goes; given again, it goes on.")],
     subset: Annotated[str, typer.Option(help="The subset that is spoken.")] = "test-clean",
-    protocol: Annotated[str, typer.Option(help="voicebox or infill.")] = "voicebox",
+    protocol: Annotated[
+        str, typer.Option(help="voicebox, infill, denoise, diverse or tasks.")
+    ] = "voicebox",
     scorers: Annotated[str, typer.Option(help="As `voiceflow benchmark` takes them.")] = "offline",
     voice: VoiceOption = "mini",
     limit: Annotated[int, typer.Option(min=1, help="Utterances a task.")] = 20,
