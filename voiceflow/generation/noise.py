@@ -11,13 +11,16 @@ from voiceflow.alignment.ctc import CtcAligner
 from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError
 from voiceflow.audio.effects import active_rms, rms
 
-# On 20 utterances of test-clean with noise at -10 dB over 30 % these propose 75 % of it, at an
-# intersection over union of 0.60, and 2.5 % of the same utterances clean.
+# On 20 utterances of test-clean with noise at -10 dB over 30 % these propose 96 % of it, at an
+# intersection over union of 0.74, and 2.5 % of the same utterances clean.
 DOUBTFUL = 2.5  # nats by which another sound is likelier, on average over SMOOTH_SECONDS
 SMOOTH_SECONDS = 0.4
 SHORTEST_SECONDS = 0.1
 JOINED_SECONDS = 0.25
 LEAST_LEVEL = 0.5  # of the recording's speech
+# An aligner gives noise that sounds like one phone, white noise and S, to that phone.
+LONGEST_PHONE_SECONDS = 0.4
+_MOST_DOUBT = 10.0
 
 # Nats a heard frame: of 40 right transcripts with half of the sound unheard the lowest has -1.3, of
 # 40 wrong ones the highest has -2.0.
@@ -57,8 +60,12 @@ def propose_spans(
     doubt = aligner.doubt(wave, alignment)
     n_frames = len(doubt)
     hop = len(wave) / max(n_frames - 1, 1) / SAMPLE_RATE
+    doubt = np.minimum(doubt, _MOST_DOUBT)
+    for phone in (phone for word in alignment.spoken() for phone in word.phones):
+        if phone.end - phone.start > LONGEST_PHONE_SECONDS:
+            doubt[round(phone.start / hop) : round(phone.end / hop)] = _MOST_DOUBT
     width = max(round(SMOOTH_SECONDS / hop), 1)
-    smooth = np.convolve(np.minimum(doubt, 10.0), np.ones(width) / width, mode="same")
+    smooth = np.convolve(doubt, np.ones(width) / width, mode="same")
     level = active_rms([wave[:, None]], SAMPLE_RATE)[0]
     spans: list[tuple[float, float]] = []
     edges = np.flatnonzero(np.diff(np.concatenate([[0], smooth > DOUBTFUL, [0]]).astype(int)))
