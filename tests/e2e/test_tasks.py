@@ -428,3 +428,17 @@ def test_sound_is_written_and_read_back(voice: Voice, tmp_path: Path) -> None:
     np.testing.assert_array_equal(written, made.recording.samples)
     assert load_mono(tmp_path / "a.wav", 16000).shape == (len(written),)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_threads_share_a_voice(voice: Voice, recording: Recording) -> None:
+    """Four at once give what one after another does."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def fill(start: float) -> bytes:
+        made = voice.infill(recording, SAID, [(start, start + 0.3)], steps=1)
+        return made.recording.samples.tobytes()
+
+    starts = [0.8, 1.2, 0.8, 1.6]
+    alone = [fill(start) for start in starts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(fill, starts)) == alone

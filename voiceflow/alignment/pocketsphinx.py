@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -35,7 +36,7 @@ class PocketsphinxAligner:
 
     lexicon: English with rules and network where none is given. max_pronunciations: how many
     of a word's pronunciations compete. An aligner may be pickled; its decoders are made anew,
-    once in each process that uses it.
+    once in each process that uses it. Threads may share one, and take their turns.
     """
 
     name = "pocketsphinx"
@@ -44,9 +45,13 @@ class PocketsphinxAligner:
         self._lexicon = lexicon
         self._max_pronunciations = max_pronunciations
         self._decoders: dict[bool, _Decoder] = {}
+        self._turn = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_decoders": {}}
+        return {**self.__dict__, "_decoders": {}, "_turn": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _turn=threading.Lock())
 
     def align(self, wave: np.ndarray, words: list[str], id: str = "") -> Alignment:
         """Borders of every word and phone, in the given order, and of the pauses between.
@@ -56,6 +61,10 @@ class PocketsphinxAligner:
         the sounds that compete there; to rank transcripts against each other use `score`.
         Raises AlignmentError, whose message holds the reason, where no search reaches the end.
         """
+        with self._turn:
+            return self._align(wave, words, id)
+
+    def _align(self, wave: np.ndarray, words: list[str], id: str) -> Alignment:
         seconds = len(wave) / SAMPLE_RATE
         decoder = self._decoder(all_sounds=False)
         self._teach(decoder, words, id)
@@ -75,14 +84,15 @@ class PocketsphinxAligner:
         wave: (n,) float32 mono at 16 kHz. The likelihood is relative to the likeliest of all
         sounds of each frame. Minus infinity where even a wide search cannot fit the words.
         """
-        decoder = self._decoder(all_sounds=True)
-        try:
-            self._teach(decoder, words, "score")
-            audio = _padded(wave, "score")
-        except AlignmentError:
-            return -math.inf
-        found = decoder.best_path(audio, words, BEAMS[1])
-        return -math.inf if found is None else found
+        with self._turn:
+            decoder = self._decoder(all_sounds=True)
+            try:
+                self._teach(decoder, words, "score")
+                audio = _padded(wave, "score")
+            except AlignmentError:
+                return -math.inf
+            found = decoder.best_path(audio, words, BEAMS[1])
+            return -math.inf if found is None else found
 
     def _decoder(self, all_sounds: bool) -> _Decoder:
         if all_sounds not in self._decoders:
