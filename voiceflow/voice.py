@@ -83,6 +83,7 @@ def _task(
     def do(self: Voice, *args: P.args, **kwargs: P.kwargs) -> Generated:
         return self.run([plan(self, *args, **kwargs)])[0]
 
+    do.__annotations__ = {**plan.__annotations__, "return": "Generated"}
     return do
 
 
