@@ -324,6 +324,7 @@ def test_a_mel_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
         score(Field(towards_phones), plan_of(GAP), torch.zeros(shape), TABLE, SETTINGS, seed=0)
 
 
+@pytest.mark.long
 def test_what_is_said_is_expected_more_than_its_words_in_another_order(speech_dir: Path) -> None:
     """0.9 s of a recording. Of 12 speakers' so tried it held for 11; this is one of the clear ones.
     """

@@ -52,6 +52,7 @@ def random_fills(n: int, rate: int, rng: np.random.Generator) -> list[Fill]:
     return fills
 
 
+@pytest.mark.long  # 200 sets of spans
 @pytest.mark.parametrize(
     ("number", "suffix", "subtype"), [(i, *kind) for i, kind in enumerate(FORMATS)]
 )

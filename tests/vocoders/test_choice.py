@@ -73,11 +73,11 @@ def test_griffin_lim_fits_every_voice() -> None:
         assert found.spec == spec
 
 
-def test_a_voices(voice: Path) -> None:
+def test_a_voices(voice: Path, tiny_voice: Path) -> None:
     found = named_vocoder(voice, replace(OURS, mean=-1.0))
     assert isinstance(found, NeuralVocoder) and not isinstance(found, PretrainedVocoder)
     with pytest.raises(UserError, match="has no vocoder network"):
-        named_vocoder("mini", OURS)
+        named_vocoder(tiny_voice, OURS)
 
 
 def test_a_public_ones_folder(bigvgan: Path) -> None:
