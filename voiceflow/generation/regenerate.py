@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -83,8 +83,8 @@ def regenerate(
     settings = replace(voice.config.sample, steps=steps)
     request = {
         "regenerated_from": prepared.info.get("fingerprint", ""),
-        "voice": _digest(voice.path / "velocity.safetensors"), "t": t, "solver": settings.solver,
-        "steps": settings.steps, "guidance": settings.guidance, "every": every,
+        "voice": _digest(voice.path / "velocity.safetensors"), "t": t, "every": every,
+        "settings": asdict(settings),
     }  # fmt: skip
     if (out / "request.json").is_file() and read_json(out / "request.json") != request:
         raise UserError(f"{out} holds data regenerated otherwise: choose another --out")
