@@ -11,7 +11,7 @@ import pytest
 ROWS = (
     ("cli", "serving"),
     ("benchmark", "toy"),
-    ("training", "voice", "generated", "planner", "batch"),
+    ("training", "voice", "generated", "jobs", "planner", "batch"),
     ("generation", "measures", "data", "pictures"),
     ("alignment", "vocoders"),
     ("model_folder",),

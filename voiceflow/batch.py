@@ -24,10 +24,11 @@ from voiceflow.data.executors import Executor
 from voiceflow.files import read_json, replacing, write_json
 from voiceflow.generated import Generated
 from voiceflow.generation.spans import parse_span
-from voiceflow.voice import Job, Voice
+from voiceflow.jobs import Job
+from voiceflow.voice import Voice
 
 PART = 16  # tasks that a worker plans and samples together
-COMMON = ("seed", "preset", "steps", "guidance", "solver", "candidates")
+COMMON = ("seed", "preset", "steps", "guidance", "solver", "grid", "dtype", "candidates")
 # What a task must be told, and what it may be.
 TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "infill": (("input", "text", "spans"), ("keep_length",)),
@@ -128,6 +129,7 @@ class Work:
     voice: str
     vocoder: str | None
     out: Path
+    device: str = "cpu"
 
     def done(self, asked: Asked) -> bool:
         """Whether it was done, asked in the same words."""
@@ -140,7 +142,7 @@ class Work:
 
     def __call__(self, part: Sequence[Asked]) -> list[tuple[str, str | None]]:
         """Do all; (id, reason) of each, the reason None where it is done."""
-        voice = _loaded(self.voice, self.vocoder)
+        voice = _loaded(self.voice, self.vocoder, self.device)
         results: dict[str, str | None] = {}
         jobs: list[tuple[Asked, Job]] = []
         for asked in part:
@@ -196,8 +198,8 @@ def _reason(error: Exception) -> str:
 
 
 @cache
-def _loaded(voice: str, vocoder: str | None) -> Voice:
-    return Voice.load(voice, vocoder)
+def _loaded(voice: str, vocoder: str | None, device: str) -> Voice:
+    return Voice.load(voice, vocoder, device)
 
 
 def run_batch(

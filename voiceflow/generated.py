@@ -52,19 +52,30 @@ class Generated:
         """Write the new phones and their seconds as JSON, for `durations` of `Voice.speak`."""
         save_durations(Path(path), self.plan, self.features.hop_seconds)
 
+    def spans(self) -> list[tuple[int, int]]:
+        """First sample that is new and the first after it, of each gap, at the recording's rate.
+
+        All of the sound where no recording was found (no layout).
+        """
+        n, hop = len(self.recording.samples), self.features.hop
+        if self.layout is None:
+            return [(0, n)]
+        scale = self.recording.sample_rate / self.features.sample_rate
+        # A frame's border lies half a hop before its centre.
+        edges = [[max(frame * hop - hop // 2, 0) for frame in gap] for gap in self.plan.gaps]
+        return [(round(a * scale), min(round(b * scale), n)) for a, b in edges]
+
     def report(self) -> dict[str, Any]:
         """What was done, as plain values: what `--json` prints.
 
-        spans: first sample of what is new and the first after it, at the recording's rate; all of
-        the sound where nothing was found (no layout). replaced: the same of what it stands for.
+        spans: see `spans`; replaced: the same of what they stand for.
         """
         hop, rate = self.features.hop_seconds, self.recording.sample_rate
         scale = rate / self.features.sample_rate
         new = sum(b - a for a, b in self.plan.gaps) * hop
-        spans = [[round(a * hop * rate), round(b * hop * rate)] for a, b in self.plan.gaps]
         found: dict[str, Any] = {
             "seconds": self.recording.seconds, "sample_rate": rate,
-            "spans": spans if self.layout is not None else [[0, len(self.recording.samples)]],
+            "spans": [list(span) for span in self.spans()],
             "phones": [
                 {"phone": phone, "seconds": round(frames * hop, 4)}
                 for phone, frames in new_phones(self.plan)

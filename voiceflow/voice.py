@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypedDict, Unpack
+from typing import Any, Concatenate, ParamSpec, Unpack
 
 import numpy as np
 import torch
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.audio.effects import trim_silence
 from voiceflow.audio.io import Recording, resample
-from voiceflow.config import SampleConfig, UserError, load_group
+from voiceflow.config import SampleConfig, UserError
 from voiceflow.generated import Generated, joined
 from voiceflow.generation.infill import Layout
-from voiceflow.generation.level import context_length, matched
 from voiceflow.generation.likelihood import Scored, score
 from voiceflow.generation.pace import check_speed, new_phones, read_durations
 from voiceflow.generation.plan import Plan, PredictDurations, Slot
 from voiceflow.generation.ranking import Rank, rank
+from voiceflow.generation.render import put_in, stretch
 from voiceflow.generation.sample import Sampled, sample_many
 from voiceflow.generation.sentences import parts_of
 from voiceflow.generation.spans import Span
-from voiceflow.generation.splice import Fill, cut, splice
+from voiceflow.jobs import Asked, Job, check_candidates, device_of, settings_of
 from voiceflow.model_folder import ModelFolder
 from voiceflow.planner import EDGE_SILENCE_SECONDS, Known, Planner, Sound, given
 from voiceflow.text.normalise import words_of
@@ -36,42 +36,8 @@ from voiceflow.vocoders.choice import Vocodes, make_vocoder, named_vocoder
 
 # Between the parts of a long text, beside the silence at their edges.
 PAUSE_SECONDS = 0.3
-# Frames of real spectrogram on either side of a gap that the vocoder hears with it.
-VOCODER_CONTEXT_FRAMES = 60
-PRESETS = ("paper", "best", "fast")
 
 P = ParamSpec("P")
-
-
-class Asked(TypedDict, total=False):
-    """How a task is done; the voice's own preset where a value is missing or None.
-
-    preset: paper, best or fast. candidates: so many samples, of which the one is taken whose words
-    are heard best; its seed is told in the result.
-    """
-
-    seed: int
-    preset: str | None
-    steps: int | None
-    guidance: float | None
-    solver: str | None
-    candidates: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """A task that is planned and not yet sampled.
-
-    finish: un-normalised log-mel (T, M) of the plan to its sound; words: what the sound shall say.
-    """
-
-    plan: Plan
-    finish: Callable[[Tensor], Recording]
-    words: tuple[str, ...]
-    settings: SampleConfig
-    seed: int
-    candidates: int = 1
-    layout: Layout | None = None
 
 
 def _task(
@@ -93,26 +59,33 @@ class Voice(Planner):
     A voice may be used by several threads at once.
     """
 
-    def __init__(self, folder: ModelFolder, vocoder: Vocodes | None = None) -> None:
+    def __init__(
+        self, folder: ModelFolder, vocoder: Vocodes | None = None, device: str = "cpu"
+    ) -> None:
         super().__init__(folder)
         self.vocoder = vocoder or make_vocoder(folder)
+        self.device = device_of(device)
 
     @classmethod
-    def load(cls, voice: str | Path, vocoder: str | Path | None = None) -> Voice:
+    def load(
+        cls, voice: str | Path, vocoder: str | Path | None = None, device: str = "cpu"
+    ) -> Voice:
         """A bundled voice by name, or a model folder; UserError when it is not complete.
 
         vocoder: `griffin-lim`, a model folder whose vocoder it shall have, or a public one
-        (`named_vocoder`); its own, if it has one, or Griffin-Lim where none is named.
+        (`named_vocoder`); its own, if it has one, or Griffin-Lim where none is named. device: where
+        the velocity network runs, in which nearly all of the arithmetic is; the rest stays here.
         """
         folder = ModelFolder.open(voice)
-        loaded = cls(folder, None if vocoder is None else named_vocoder(vocoder, folder.features))
+        chosen = None if vocoder is None else named_vocoder(vocoder, folder.features)
+        loaded = cls(folder, chosen, device)
         _ = loaded.velocity
         return loaded
 
     @cached_property
     def velocity(self) -> nn.Module:
-        """The velocity network."""
-        return self.folder.load("velocity")
+        """The velocity network, on the voice's device."""
+        return self.folder.load("velocity").to(self.device)
 
     @_task
     def infill(
@@ -211,7 +184,7 @@ class Voice(Planner):
             return self._parts(begun, parts, asked)[0]
         # As a whole, so that one seed gives all of it.
         seed, count = asked.get("seed", 0), asked.get("candidates", 1)
-        _check_candidates(count)
+        check_candidates(count)
         made = [
             joined(self._parts(begun, parts, {**asked, "seed": seed + k, "candidates": 1}),
                    PAUSE_SECONDS)
@@ -308,65 +281,17 @@ class Voice(Planner):
             made.append(self._job(plan, self._trimmed(plan), words, asked))
         return self.run(made)
 
-    def settings(
-        self,
-        steps: int | None = None,
-        guidance: float | None = None,
-        solver: str | None = None,
-        preset: str | None = None,
-    ) -> SampleConfig:
+    def settings(self, **asked: Unpack[Asked]) -> SampleConfig:
         """The voice's own preset, or another by name, with what was asked for instead."""
-        own = self.folder.config.sample
-        if preset is not None:
-            if preset not in PRESETS:
-                raise UserError(f"preset '{preset}' is not one of {', '.join(PRESETS)}")
-            own = replace(load_group(SampleConfig, "sample", preset), path=own.path)
-        asked = {"steps": steps, "guidance": guidance, "solver": solver}
-        given = {k: v for k, v in asked.items() if v is not None}
-        return replace(own, **given)  # type: ignore[arg-type]
+        return settings_of(self.folder.config.sample, asked)
 
     def vocode(self, mel: Tensor, first: int = 0, last: int | None = None) -> np.ndarray:
-        """Waveform of frames first:last of mel (T, M), un-normalised; (n,) float32.
-
-        Sample 0 is the border before frame `first`; real spectrogram around is heard with it.
-        """
-        last = len(mel) if last is None else last
-        start = max(first - VOCODER_CONTEXT_FRAMES, 0)
-        wave = self.vocoder(mel[start : last + VOCODER_CONTEXT_FRAMES]).numpy()
-        hop = self.features.hop
-        begin = max((first - start) * hop - hop // 2, 0)
-        return wave[begin : begin + (last - first) * hop]
+        """Waveform (n,) float32 of frames first:last of un-normalised mel (T, M), see `stretch`."""
+        return stretch(self.vocoder, self.features, mel, first, last)
 
     def render(self, recording: Recording, layout: Layout, plan: Plan, mel: Tensor) -> Recording:
         """The recording with a plan's gaps put in; mel: (T, M) un-normalised, of the plan."""
-        fills = self._fills(recording, layout, plan, mel)
-        return splice(recording, matched(recording, fills, top_hz=self.features.f_max))
-
-    def _fills(
-        self, recording: Recording, layout: Layout, plan: Plan, mel: Tensor
-    ) -> list[Fill]:
-        """The new sound of each gap, with margins, at the recording's rate."""
-        hop, rate = self.features.hop, self.features.sample_rate
-        margin = context_length(recording.sample_rate)
-        fills: list[Fill] = []
-        shift = 0  # frames by which earlier gaps moved what follows
-        for gap, (first, last), (start, end) in zip(
-            layout.gaps, plan.gaps, layout.cuts, strict=True
-        ):
-            after = shift + (last - first) - (gap.last - gap.first)
-            begin = max(first - VOCODER_CONTEXT_FRAMES, 0)
-            wave = self.vocoder(mel[begin : last + VOCODER_CONTEXT_FRAMES]).numpy()
-            wave = resample(wave, rate, recording.sample_rate)
-            scale = recording.sample_rate / rate
-            new_start = round((start + (shift - begin) * hop) * scale)
-            new_end = round((end + (after - begin) * hop) * scale)
-            piece = cut(wave, new_start, new_end, recording.sample_rate, margin)
-            n = len(recording.samples)
-            fills.append(
-                Fill(min(round(start * scale), n), min(round(end * scale), n), piece, margin)
-            )
-            shift = after
-        return fills
+        return put_in(self.vocoder, self.features, recording, layout, plan, mel)
 
     def log_likelihood(
         self,
@@ -423,10 +348,9 @@ class Voice(Planner):
         asked: Asked,
         layout: Layout | None = None,
     ) -> Job:
-        settings = self.settings(asked.get("steps"), asked.get("guidance"), asked.get("solver"),
-                                 asked.get("preset"))  # fmt: skip
+        settings = settings_of(self.folder.config.sample, asked)
         count = asked.get("candidates", 1)
-        _check_candidates(count)
+        check_candidates(count)
         return Job(plan, finish, tuple(words), settings, asked.get("seed", 0), count, layout)
 
     def run(self, jobs: Sequence[Job]) -> list[Generated]:
@@ -467,11 +391,6 @@ class Voice(Planner):
     ) -> tuple[int, list[Rank]]:
         waves = [resample(r.mono(), r.sample_rate, SAMPLE_RATE) for r in recordings]
         return rank(waves, words, self.aligner)
-
-
-def _check_candidates(count: int) -> None:
-    if count < 1:
-        raise UserError(f"candidates must be at least 1, found {count}")
 
 
 def _as_prompt(made: Generated) -> Known:

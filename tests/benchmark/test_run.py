@@ -137,7 +137,7 @@ def test_given_again_it_makes_nothing_anew(done: Path, ask: Ask) -> None:
     ("more", "what"),
     [
         ({"seed": 1}, "seed, sha256"),
-        ({"steps": 3}, "settings"),
+        ({"sampling": {"steps": 3}}, "settings"),
         ({"limit": 3}, "sha256"),
         ({"seeds": 2}, "seeds"),
     ],
@@ -241,7 +241,7 @@ def test_all_tasks_in_one_list(
     ask: Ask, utterances: list[Utterance], hearing: Path, tmp_path: Path
 ) -> None:
     """Each is done, each beside the original and its resynthesis, and it goes on where it was."""
-    asked = {"voice": str(hearing), "steps": 1, "limit": 1, "scorers": "fsd-log-mel"}
+    asked = {"voice": str(hearing), "sampling": {"steps": 1}, "limit": 1, "scorers": "fsd-log-mel"}
     [results] = ask(tmp_path / "out", "tasks", **asked)
     found = rows(results)
     tasks = ("infill", "edit", "cross-sentence", "continuation", "denoise-50", "style")
@@ -334,7 +334,9 @@ def test_noise_needs_an_aligner(ask: Ask, tiny_voice: Path, tmp_path: Path) -> N
 
 def test_diverse_has_no_guidance(ask: Ask, tmp_path: Path) -> None:
     """Each trial by another seed sounds otherwise; the sets are compared."""
-    [results] = ask(tmp_path / "out", "diverse", seeds=2, steps=1, scorers="fsd-log-mel")
+    [results] = ask(
+        tmp_path / "out", "diverse", seeds=2, sampling={"steps": 1}, scorers="fsd-log-mel"
+    )
     assert results["voice"]["settings"]["guidance"] == 0
     found = rows(results)
     for system in ("tiny-0", "tiny-1"):

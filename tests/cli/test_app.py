@@ -38,6 +38,7 @@ VERBS = [
     "benchmark compare",
     "benchmark sweep",
     "benchmark speed",
+    "benchmark sampling",
     "benchmark scaling",
     "benchmark ablation",
     "measure infill",

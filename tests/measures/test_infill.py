@@ -275,7 +275,7 @@ def two_trials(
     samples[first:last, 0] = 3000 * np.random.default_rng(0).normal(size=last - first)
     path = tmp_path_factory.mktemp("noise") / "noise.wav"
     write(path, replace(original, samples=samples))
-    settings = voice.settings(None, None, None)
+    settings = voice.settings()
     return (
         InfillTrial(voice, utterance, gap, settings, 0),
         InfillTrial(voice, replace(utterance, audio=str(path)), gap, settings, 0),

@@ -149,7 +149,7 @@ def test_an_untrained_voice_is_not_understood_where_the_original_is(
 
     record = json.loads(out.read_text())
     assert record["seed"] == 5
-    assert record["settings"] == asdict(voice.settings(1, None, None))
+    assert record["settings"] == asdict(voice.settings(steps=1))
     assert record["features_fingerprint"] == voice.features.fingerprint()
     assert record["rows"] == [asdict(row) for row in rows]
     (transcript,) = record["transcripts"]

@@ -16,6 +16,7 @@ from voiceflow.benchmark.work import Generate, Judge, leads, require_same, work_
 from voiceflow.config import BenchmarkConfig, UserError, load_group
 from voiceflow.data.executors import Executor
 from voiceflow.data.manifest import Utterance
+from voiceflow.jobs import Asked
 from voiceflow.voice import Voice
 
 
@@ -32,15 +33,16 @@ def run(
     seed: int = 0,
     listed: Path | None = None,
     outputs: Path | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    solver: str | None = None,
+    sampling: Asked | None = None,
     executor: Executor | None = None,
     device: str = "cpu",
     trials_only: bool = False,
     calibrate: bool = True,
 ) -> list[dict[str, Any]]:
     """Measure a voice by protocols, each in `out` or, of several, in a folder of its own.
+
+    sampling: what is asked for instead of the voice's own preset; device: of the voice's network
+    and of the scorers that are networks.
 
     Returns what stands in each results.json; of a process that does not lead, nothing. Raises
     UserError, before anything is generated, for whatever can be known by then.
@@ -56,8 +58,10 @@ def run(
             raise UserError(f"--outputs are sounds: {', '.join(own)} is measured of voices alone")
         if listed is not None and LISTED not in protocol.tasks:
             raise UserError(f"--list is for librispeech-pc, not for {protocol.name}")
-        own_guidance = protocol.guidance if guidance is None else guidance
-        settings = loaded.settings(steps, own_guidance, solver)
+        told = sampling or {}
+        if told.get("guidance") is None:
+            told = {**told, "guidance": protocol.guidance}
+        settings = loaded.settings(**told)
         folder = out / protocol.name if len(protocols) > 1 else out
         benchmark = Benchmark(
             folder, voice, settings, str(outputs or ""), seed, seeds or protocol.seeds, calibrate,
@@ -126,7 +130,8 @@ def run_sweep(
         folder = out / f"{solver}-{n}-{guidance:g}"
         made = run(
             utterances, protocols=[protocol], corpus=corpus, out=folder, voice=voice,
-            scorers=scorers, limit=limit, seed=seed, steps=n, guidance=guidance, solver=solver,
+            scorers=scorers, limit=limit, seed=seed,
+            sampling={"steps": n, "guidance": guidance, "solver": solver},
             executor=executor, calibrate=number == 0,
         )  # fmt: skip
         if not made:

@@ -28,13 +28,15 @@ from voiceflow.text.normalise import words_of
 
 CROSS, CONTINUATION, LISTED = "cross-sentence", "continuation", "listed"
 INFILL, DURATIONS, SPEED = "infill", "durations", "speed"
-EDIT, STYLE, DIVERSE = "edit", "style", "diverse"
+EDIT, STYLE, DIVERSE, LIKELIHOOD = "edit", "style", "diverse", "likelihood"
 NOISE_SHARES = {"denoise-30": 0.3, "denoise-50": 0.5, "denoise-70": 0.7}
 """task -> share of the recording that noise covers"""
-TASKS = (CROSS, CONTINUATION, LISTED, INFILL, EDIT, STYLE, *NOISE_SHARES, DIVERSE, DURATIONS, SPEED)
+TASKS = (CROSS, CONTINUATION, LISTED, INFILL, EDIT, STYLE, *NOISE_SHARES, DIVERSE, DURATIONS,
+         LIKELIHOOD, SPEED)  # fmt: skip
+SILENT = (DURATIONS, LIKELIHOOD)  # nothing is generated
 KEPT_AROUND = (INFILL, EDIT, *NOISE_SHARES)  # a span is made anew, the rest stays the recording's
 LIST_COLUMNS = ("ref_utt", "ref_dur", "ref_txt", "gen_utt", "gen_dur", "gen_txt")
-_STEP_SECONDS = 0.01  # a prompt, and noise, begin at a multiple of it
+STEP_SECONDS = 0.01  # a prompt, and noise, begin at a multiple of it
 _LEAST_LETTERS = 3  # of a word that an edit takes out or puts in
 
 T = TypeVar("T")
@@ -50,7 +52,9 @@ class Trial:
     the utterance itself, to be cut at a phone edge before prompt_end; for an edit and for noise it
     is what of the utterance lies outside the span. span_start, span_end: of an infill, of noise,
     and of the word that an edit takes out; words: what is to be heard there, of an infill and of an
-    edit, whose text is the new one (the utterance's own is what is said).
+    edit, whose text is the new one (the utterance's own is what is said). Of a likelihood text and
+    words are the wrong ones of its span, and the prompt is what another speaker's sound in the span
+    is cut out of, exactly prompt_start to prompt_end, where prompt_text is said.
     """
 
     id: str
@@ -72,6 +76,8 @@ FindGap = Callable[[Utterance], Gap | None]
 """The words of an utterance that are to be taken out; None where it has none."""
 FindWord = Callable[[Utterance, int], tuple[float, float] | None]
 """Where word number n of an utterance's text is said, in seconds; None where it is not found."""
+FindPairs = Callable[[Utterance, Sequence[Utterance], Sequence[Utterance]], Trial | None]
+"""(utterance, all of the protocol whatever its limit, the whole subset) -> its likelihood trial."""
 
 
 def make_trials(
@@ -83,21 +89,23 @@ def make_trials(
     listed: Path | None = None,
     find_gap: FindGap | None = None,
     find_word: FindWord | None = None,
+    find_pairs: FindPairs | None = None,
 ) -> list[Trial]:
     """The trials of a protocol, task by task, a speaker after the other.
 
     utterances: of the whole subset, with their seconds; limit: utterances of each task, one of
-    each speaker first; listed: the file of the task `listed`; find_gap, find_word: for `infill`
-    and `edit`. Raises UserError for no trials at all, a list that cannot be read or names what is
-    not there, a prompt that no utterance is long enough for, and another speaker's where there is
-    none.
+    each speaker first; listed: the file of the task `listed`; find_gap, find_word,
+    find_pairs: for `infill`, `edit` and `likelihood`. Raises UserError for no trials at all, a list
+    that cannot be read or names what is not there, a prompt that no utterance is long enough for,
+    and another speaker's where there is none.
     """
     if unknown := [task for task in protocol.tasks if task not in TASKS]:
         known = ", ".join(TASKS)
         raise UserError(f"{protocol.name}: no task {', '.join(unknown)}: there are {known}")
     every = sorted(utterances, key=lambda u: u.id)
     fitting = [u for u in every if protocol.min_seconds <= _seconds(u) <= protocol.max_seconds]
-    chosen = spread_over_speakers(fitting, protocol.per_speaker)[:limit]
+    whole = spread_over_speakers(fitting, protocol.per_speaker)
+    chosen = whole[:limit]
     pool = _by_speaker(every, protocol.prompt_seconds) if CROSS in protocol.tasks else {}
 
     def trial_of(task: str, u: Utterance) -> Trial | None:
@@ -113,7 +121,10 @@ def make_trials(
             return _edit(u, every, seed, find_word)
         if task == STYLE:
             return _style(u, fitting, seed)
-        return _noisy(task, u, seed) if task in NOISE_SHARES else _trial(task, u)
+        if task == LIKELIHOOD:
+            assert find_pairs is not None
+            return find_pairs(u, whole, every)
+        return _noisy(task, u, seed) if task in NOISE_SHARES else trial_for(task, u)
 
     trials: list[Trial] = []
     for task in protocol.tasks:
@@ -135,9 +146,11 @@ def _seconds(utterance: Utterance) -> float:
     return utterance.seconds
 
 
-def _trial(task: str, utterance: Utterance, **more: Any) -> Trial:
+def trial_for(task: str, utterance: Utterance, **more: Any) -> Trial:
+    """A trial of an utterance, which says its text unless it is told otherwise."""
+    told = {"text": utterance.text, **more}
     return Trial(f"{task}-{utterance.id}", task, utterance.id, utterance.speaker,
-                 round(_seconds(utterance), 4), utterance.text, **more)  # fmt: skip
+                 round(_seconds(utterance), 4), **told)  # fmt: skip
 
 
 def _by_speaker(utterances: Sequence[Utterance], seconds: float) -> dict[str, list[Utterance]]:
@@ -159,24 +172,24 @@ def _cross(
             "to take a prompt from: use a whole subset"
         )
     generator = generator_for("prompt", seed, utterance.id)
-    prompt = _drawn(others, generator)
+    prompt = drawn(others, generator)
     start = _start(_seconds(prompt) - seconds, generator)
-    return _trial(CROSS, utterance, prompt=prompt.id, prompt_start=start,
-                  prompt_end=round(start + seconds, 4), prompt_text=prompt.text)  # fmt: skip
+    return trial_for(CROSS, utterance, prompt=prompt.id, prompt_start=start,
+                     prompt_end=round(start + seconds, 4), prompt_text=prompt.text)  # fmt: skip
 
 
 def _continuation(utterance: Utterance, seconds: float) -> Trial | None:
     if _seconds(utterance) <= seconds:
         return None
-    return _trial(CONTINUATION, utterance, prompt=utterance.id, prompt_end=seconds,
-                  prompt_text=utterance.text)  # fmt: skip
+    return trial_for(CONTINUATION, utterance, prompt=utterance.id, prompt_end=seconds,
+                      prompt_text=utterance.text)  # fmt: skip
 
 
 def _infill(utterance: Utterance, gap: Gap | None) -> Trial | None:
     if gap is None:
         return None
-    return _trial(INFILL, utterance, span_start=round(gap.start, 4), span_end=round(gap.end, 4),
-                  words=" ".join(gap.words))  # fmt: skip
+    return trial_for(INFILL, utterance, span_start=round(gap.start, 4), span_end=round(gap.end, 4),
+                      words=" ".join(gap.words))  # fmt: skip
 
 
 def _edit(
@@ -191,12 +204,12 @@ def _edit(
     if len(words) < 2 or not places:
         return None
     generator = generator_for(EDIT, seed, utterance.id)
-    place = _drawn(places, generator)
+    place = drawn(places, generator)
     new = _other_word(words, [u for u in every if u.id != utterance.id], generator)
     span = None if new is None else find_word(utterance, place)
     if new is None or span is None:
         return None
-    trial = _trial(EDIT, utterance, **_itself(utterance, *span), words=new)
+    trial = trial_for(EDIT, utterance, **_itself(utterance, *span), words=new)
     return replace(trial, text=" ".join([*words[:place], new, *words[place + 1 :]]))
 
 
@@ -210,13 +223,14 @@ def _other_word(
     """A word of the dictionary that is none of `words`, of the first utterance that has one."""
     for number in torch.randperm(len(others), generator=generator).tolist():
         said = sorted({*words_of(others[number].text)} - {*words})
-        if known := [word for word in said if _is_word(word) and word in _dictionary()]:
-            return _drawn(known, generator)
+        if known := [word for word in said if _is_word(word) and word in dictionary()]:
+            return drawn(known, generator)
     return None
 
 
 @cache
-def _dictionary() -> frozenset[str]:
+def dictionary() -> frozenset[str]:
+    """The words whose pronunciation is looked up."""
     return frozenset(read_dictionary(english_dictionary_path()))
 
 
@@ -228,16 +242,16 @@ def _style(utterance: Utterance, pool: Sequence[Utterance], seed: int) -> Trial:
             f"{utterance.id}: style needs a prompt of another speaker than {utterance.speaker}, "
             "and there is none: use a whole subset"
         )
-    prompt = _drawn(others, generator_for(STYLE, seed, utterance.id))
-    return _trial(STYLE, utterance, prompt=prompt.id, prompt_end=round(_seconds(prompt), 4),
-                  prompt_text=prompt.text)  # fmt: skip
+    prompt = drawn(others, generator_for(STYLE, seed, utterance.id))
+    return trial_for(STYLE, utterance, prompt=prompt.id, prompt_end=round(_seconds(prompt), 4),
+                      prompt_text=prompt.text)  # fmt: skip
 
 
 def _noisy(task: str, utterance: Utterance, seed: int) -> Trial:
     """One stretch of the utterance, drawn by seed and id, that noise covers."""
     length = round(NOISE_SHARES[task] * _seconds(utterance), 2)
     start = _start(_seconds(utterance) - length, generator_for(task, seed, utterance.id))
-    return _trial(task, utterance, **_itself(utterance, start, start + length))
+    return trial_for(task, utterance, **_itself(utterance, start, start + length))
 
 
 def _itself(utterance: Utterance, start: float, end: float) -> dict[str, Any]:
@@ -250,11 +264,12 @@ def _itself(utterance: Utterance, start: float, end: float) -> dict[str, Any]:
 
 def _start(room: float, generator: torch.Generator) -> float:
     """A multiple of 10 ms in 0..room seconds."""
-    places = math.floor(room / _STEP_SECONDS + 1e-6) + 1
-    return round(_STEP_SECONDS * int(torch.randint(places, (), generator=generator)), 2)
+    places = math.floor(room / STEP_SECONDS + 1e-6) + 1
+    return round(STEP_SECONDS * int(torch.randint(places, (), generator=generator)), 2)
 
 
-def _drawn(things: Sequence[T], generator: torch.Generator) -> T:
+def drawn(things: Sequence[T], generator: torch.Generator) -> T:
+    """One of them."""
     return things[int(torch.randint(len(things), (), generator=generator))]
 
 

@@ -228,7 +228,7 @@ def _trial(
 
 def _duration_rows(benchmark: Benchmark, trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """Masked phones of the utterances, by the voice's aligner and its duration networks."""
-    voice = voice_of(benchmark.voice)
+    voice = voice_of(benchmark.voice, benchmark.device)
     corpus = Corpus(utterances_of(benchmark.out))
     masked = [m for t in trials if (m := _masked(voice, corpus, t, benchmark.seed)) is not None]
     if not masked:

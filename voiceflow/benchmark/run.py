@@ -68,7 +68,8 @@ class Benchmark:
 
     out: the folder; voice: a name or folder; settings: how it samples; outputs: a folder of a
     foreign system's sounds to be scored in the voice's place, "" for none; seed: of lists and of
-    the first sample; seeds: samples of each trial; device: of the scorers.
+    the first sample; seeds: samples of each trial; device: of the voice's network and of the
+    scorers.
     """
 
     out: Path
@@ -96,7 +97,7 @@ class Benchmark:
         found = []
         if self.calibrate:
             found = [ORIGINAL, RESYNTHESIS]
-            if not isinstance(voice_of(self.voice).vocoder, GriffinLim):
+            if not isinstance(voice_of(self.voice, self.device).vocoder, GriffinLim):
                 found.append(GRIFFIN_LIM)
             if any(t.task in NOISE_SHARES for t in trials):
                 found.append(NOISY)
@@ -124,11 +125,11 @@ class Benchmark:
             return Noisy(corpus)
         if name == PROMPT:
             return Prompts(corpus)
+        voice = voice_of(self.voice, self.device)
         if name in self.tested():
             if self.outputs:
                 return Folder(Path(self.outputs))
-            return VoiceSystem(corpus, voice_of(self.voice), self.settings, self.tested()[name])
-        voice = voice_of(self.voice)
+            return VoiceSystem(corpus, voice, self.settings, self.tested()[name])
         if name == PROMPT_RESYNTHESIS:
             return Prompts(corpus, Resynthesis(corpus, voice))
         other = GriffinLim(voice.features) if name == GRIFFIN_LIM else None
@@ -144,9 +145,9 @@ class Benchmark:
 
 
 @cache
-def voice_of(name: str) -> Voice:
+def voice_of(name: str, device: str = "cpu") -> Voice:
     """A voice, loaded once in each process."""
-    return Voice.load(name)
+    return Voice.load(name, device=device)
 
 
 @cache
@@ -181,7 +182,7 @@ def set_up(
             f"--outputs {benchmark.outputs}: '{benchmark.name}' is the name of a row of the "
             "result: call the folder otherwise"
         )
-    voice = voice_of(benchmark.voice)
+    voice = voice_of(benchmark.voice, benchmark.device)
     needs_durations = [t for t in protocol.tasks if t != INFILL]
     if voice.folder.config.duration is None and not benchmark.outputs:
         raise UserError(

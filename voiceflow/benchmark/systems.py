@@ -102,8 +102,10 @@ def stretch(trial: Trial, n: int) -> tuple[int, int]:
     return min(round(first * SAMPLE_RATE), n), min(round(last * SAMPLE_RATE), n)
 
 
-def with_noise(recording: Recording, trial: Trial) -> Recording:
-    """The recording, mono, with white Gaussian noise over a trial's span at -10 dB SNR there.
+def with_noise(
+    recording: Recording, trial: Trial, snr_db: float = NOISE_SNR_DB
+) -> Recording:
+    """The recording, mono, with white Gaussian noise over a trial's span at that SNR there.
 
     The noise is drawn by the trial's id and span. What exceeds full scale is clipped, as in a file.
     """
@@ -112,7 +114,7 @@ def with_noise(recording: Recording, trial: Trial) -> Recording:
     speech = wave[first:last]
     generator = generator_for("noise", trial.id, f"{trial.span_start:.2f}")
     noise = torch.randn(len(speech), generator=generator).numpy()
-    noise *= rms(speech) / max(rms(noise), 1e-9) * 10 ** (-NOISE_SNR_DB / 20)
+    noise *= rms(speech) / max(rms(noise), 1e-9) * 10 ** (-snr_db / 20)
     wave[first:last] += noise
     made = Recording.from_mono(wave, recording.sample_rate, recording.subtype)
     return replace(made, path=recording.path)
@@ -195,20 +197,14 @@ class VoiceSystem:
     def make(self, trial: Trial) -> Made:
         """Do what the trial's task asks for."""
         begun = time.perf_counter()
-        asked = {"seed": self.seed, "steps": self.settings.steps, "solver": self.settings.solver,
-                 "guidance": self.settings.guidance}  # fmt: skip
-        made = self._generate(trial, asked)
+        made = self._generate(trial, {"seed": self.seed, "settings": self.settings})
         seconds = time.perf_counter() - begun
-        rate, hop = self.voice.features.sample_rate, self.voice.features.hop
-        wave = resample(made.recording.mono(), made.recording.sample_rate, SAMPLE_RATE)
-        generated = (0, len(wave))
-        if made.layout is not None:
-            scale = SAMPLE_RATE / rate
-            (first, last), = made.plan.gaps
-            generated = (round(max(first * hop - hop // 2, 0) * scale),
-                         min(round((last * hop - hop // 2) * scale), len(wave)))  # fmt: skip
-            if trial.task == CONTINUATION:
-                generated = generated[0], len(wave)
+        rate = made.recording.sample_rate
+        wave = resample(made.recording.mono(), rate, SAMPLE_RATE)
+        (first, last), = made.spans()
+        first = round(first * SAMPLE_RATE / rate)
+        last = min(round(last * SAMPLE_RATE / rate), len(wave))
+        generated = first, len(wave) if trial.task == CONTINUATION else last
         frames = sum(last - first for first, last in made.plan.gaps)
         new_seconds = frames * self.voice.features.hop_seconds
         return Made(wave, generated, {

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from voiceflow.cli.options import VoiceOption
+from voiceflow.cli.options import DeviceOption, VoiceOption
 from voiceflow.cli.task import VocoderOption
 from voiceflow.config import UserError
 
@@ -20,6 +20,7 @@ def batch(
     address: Annotated[str, typer.Option(help="Of the Ray cluster: auto, local, ...")] = "auto",
     voice: VoiceOption = "mini",
     vocoder: VocoderOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Do many tasks: infill, edit, speak, continue, denoise, style, sample.
 
@@ -43,7 +44,7 @@ def batch(
         chosen = Ray(address)
     elif processes > 1:
         chosen = Processes(processes)
-    failed = run_batch(asked, Work(voice, vocoder, out.absolute()), chosen)
+    failed = run_batch(asked, Work(voice, vocoder, out.absolute(), device), chosen)
     typer.echo(f"{len(asked) - len(failed)} of {len(asked)} tasks done: {out}")
     if failed:
         first = next(iter(failed.items()))

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from voiceflow.cli.options import GuidanceOption, SolverOption, StepsOption, VoiceOption
+from voiceflow.cli.options import (
+    DtypeOption,
+    GridOption,
+    GuidanceOption,
+    PresetOption,
+    SolverOption,
+    StepsOption,
+    VoiceOption,
+)
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -80,15 +88,20 @@ def benchmark(
         Path | None,
         typer.Option(help="Score these sounds (TRIAL.wav) in the place of the voice's."),
     ] = None,
+    preset: PresetOption = None,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
     solver: SolverOption = None,
+    grid: GridOption = None,
+    dtype: DtypeOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
     executor: Annotated[ExecutorName, typer.Option(help="Who does the work.")] = (
         ExecutorName.processes
     ),
     address: Annotated[str, typer.Option(help="For ray: the cluster.")] = "auto",
-    device: Annotated[str, typer.Option(help="Of the scorers that are networks.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Of the voice's network and of scorers that are networks.")
+    ] = "cpu",
     trials_only: Annotated[
         bool,
         typer.Option(
@@ -130,9 +143,10 @@ def benchmark(
         seed=seed,
         listed=listed,
         outputs=outputs,
-        steps=steps,
-        guidance=guidance,
-        solver=solver,
+        sampling={
+            "preset": preset, "steps": steps, "guidance": guidance, "solver": solver,
+            "grid": grid, "dtype": dtype,
+        },
         executor=others,
         device=device,
         trials_only=trials_only,
@@ -251,6 +265,78 @@ def speed(
         neighbour_path=neighbour_path,
         out=json,
     )
+
+
+@app.command()
+def sampling(
+    size: Annotated[
+        str, typer.Option(metavar="WIDTH/LAYERS/HEADS/FEED_FORWARD", help="Of both networks.")
+    ] = SIZES[0],
+    dtype: Annotated[list[Dtype], typer.Option(help="May be given several times.")] = DTYPES,
+    frames: Annotated[int, typer.Option(min=1, help="To be filled.")] = 1000,
+    context: Annotated[int, typer.Option(min=1, help="Given frames before them.")] = 300,
+    evaluations: Annotated[
+        int, typer.Option(min=1, help="Of each network, guided: Euler steps.")
+    ] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each sampler.")] = 5,
+    voice: VoiceOption = "mini",
+    preset: Annotated[
+        list[str],
+        typer.Option(help="own, paper, best or fast; may be given several times."),
+    ] = ["own", "fast"],  # noqa: B006
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="What the voice says, instead of three sentences; several times."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The LibriSpeech folder; without it the voice speaks without prompts."),
+    ] = None,
+    subset: Annotated[str, typer.Option(help="The subset of the prompts.")] = "test-clean",
+    speeches: Annotated[int, typer.Option(min=1, help="Turns of each preset.")] = 3,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of torch; its own choice if not given.")
+    ] = None,
+    neighbour_path: Annotated[
+        Path | None,
+        typer.Option(help="The folder that F5-TTS was put into, if it is not installed."),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Sample beside F5-TTS's sampler in turns, and take a voice's real-time factor, part by part.
+
+    [bold]Example:[/bold]
+
+    voiceflow benchmark sampling --threads 2 --neighbour-path runs/f5-tts --data LibriSpeech
+    """
+    from voiceflow.benchmark.flops import Size
+    from voiceflow.benchmark.realtime import (
+        SENTENCES,
+        check_presets,
+        choose_prompts,
+        measure_real_time,
+    )
+    from voiceflow.benchmark.sampling import Asked, measure_sampling
+    from voiceflow.cli.prepare import read_utterances
+    from voiceflow.files import write_json
+
+    texts = text or list(SENTENCES)
+    check_presets(preset)
+    found = [] if data is None else choose_prompts(read_utterances(data, subset), len(texts))
+    beside = measure_sampling(
+        Size.parse(size),
+        [str(one) for one in dtype],
+        Asked(frames, context, evaluations),
+        rounds=rounds,
+        threads=threads,
+        neighbour_path=neighbour_path,
+    )
+    print()
+    spoken = measure_real_time(
+        voice, preset, texts=texts, prompts=found, rounds=speeches, threads=threads
+    )
+    if json is not None:
+        write_json(json, {"sampling": beside, "real_time": spoken})
 
 
 @app.command()

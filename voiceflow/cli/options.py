@@ -25,6 +25,25 @@ SolverOption = Annotated[
         "own if not given.",
     ),
 ]
+PresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", help="paper, best or fast, instead of the voice's own settings."),
+]
+GridOption = Annotated[
+    str | None,
+    typer.Option(
+        "--grid", help="Of the steps: uniform, cosine, sway:-0.5, shifted:3 (or other numbers)."
+    ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype", help="What the network computes in: float32, bfloat16, or auto, as is fast here."
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Where the network runs: cpu, cuda, cuda:1, ...")
+]
 PictureOption = Annotated[
     Path | None, typer.Option("--picture", help="A PNG of the spectrogram before and after.")
 ]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from voiceflow.cli.options import SeedOption, VoiceOption
+from voiceflow.cli.options import DeviceOption, SeedOption, VoiceOption
 from voiceflow.cli.task import InputArgument, get
 from voiceflow.generation.spans import parse_span
 
@@ -29,6 +29,7 @@ def score(
         int | None,
         typer.Option(min=1, help="What is heard on either side of a span; fewer are faster."),
     ] = None,
+    device: DeviceOption = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Tell the log-likelihood of audio given text, or of a span given the rest.
@@ -43,7 +44,7 @@ def score(
     asked = None if span is None else parse_span(span)
     from voiceflow.voice import Voice
 
-    found = Voice.load(voice).log_likelihood(
+    found = Voice.load(voice, device=device).log_likelihood(
         get(recording), text, asked, seed=seed, probes=probes, steps=steps,
         context_frames=context_frames,
     )  # fmt: skip

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voiceflow.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    GridOption,
     GuidanceOption,
     PictureOption,
+    PresetOption,
     SeedOption,
     SolverOption,
     StepsOption,
@@ -26,7 +30,8 @@ from voiceflow.cli.options import (
 if TYPE_CHECKING:
     from voiceflow.audio.io import Recording
     from voiceflow.generated import Generated
-    from voiceflow.voice import Asked, Voice
+    from voiceflow.jobs import Asked
+    from voiceflow.voice import Voice
 
 STREAM = "-"
 
@@ -35,10 +40,6 @@ InputArgument = Annotated[
 ]
 OutOption = Annotated[
     Path, typer.Option("--out", help="The sound, .wav or .flac; - writes WAV to standard output.")
-]
-PresetOption = Annotated[
-    str | None,
-    typer.Option("--preset", help="paper, best or fast, instead of the voice's own settings."),
 ]
 CandidatesOption = Annotated[
     int,
@@ -65,6 +66,9 @@ class Task:
     steps: StepsOption = None
     guidance: GuidanceOption = None
     solver: SolverOption = None
+    grid: GridOption = None
+    dtype: DtypeOption = None
+    device: DeviceOption = "cpu"
     candidates: CandidatesOption = 1
     picture: PictureOption = None
     as_json: JsonOption = False
@@ -73,14 +77,14 @@ class Task:
         """The voice, with the vocoder that was asked for."""
         from voiceflow.voice import Voice
 
-        return Voice.load(self.voice, self.vocoder)
+        return Voice.load(self.voice, self.vocoder, self.device)
 
     @property
     def asked(self) -> Asked:
         """What `Voice`'s tasks are told."""
         return {"seed": self.seed, "preset": self.preset, "steps": self.steps,
-                "guidance": self.guidance, "solver": self.solver,
-                "candidates": self.candidates}  # fmt: skip
+                "guidance": self.guidance, "solver": self.solver, "grid": self.grid,
+                "dtype": self.dtype, "candidates": self.candidates}  # fmt: skip
 
     def finish(self, made: Generated, out: Path, done: str, title: str) -> None:
         """Write sound and picture, and say so: on standard error where the sound goes to output."""

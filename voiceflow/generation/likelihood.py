@@ -156,8 +156,12 @@ def _score_window(
 ) -> tuple[Tensor, int]:
     """Nats (K,) of one stretch: noise (K, T, M), x1 and context (T, M), mask and phones (T,)."""
     count, n_frames, _ = noise.shape
-    x1, context, mask, phones = (x.expand(count, *x.shape) for x in (x1, context, mask, phones))
-    lengths = torch.full((count,), n_frames)
+    device = next(network.parameters(), noise).device
+    noise = noise.to(device)
+    x1, context, mask, phones = (
+        x.to(device).expand(count, *x.shape) for x in (x1, context, mask, phones)
+    )
+    lengths = torch.full((count,), n_frames, device=device)
 
     def velocity(t: Tensor, x: Tensor) -> Tensor:
         v: Tensor = network(x, context, phones, t.expand(count), lengths)

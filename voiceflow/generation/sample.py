@@ -217,10 +217,12 @@ def _sample_stretches(
     grid: Tensor,
 ) -> Sampled:  # fmt: skip
     """Samples (B, T, M) of stretches, padded to the longest."""
-    def together(parts: Sequence[Tensor]) -> Tensor:
-        return pad_sequence(list(parts), batch_first=True)
+    device = next(network.parameters(), stretches[0].noise).device
 
-    lengths = torch.tensor([len(s.mask) for s in stretches])
+    def together(parts: Sequence[Tensor]) -> Tensor:
+        return pad_sequence(list(parts), batch_first=True).to(device)
+
+    lengths = torch.tensor([len(s.mask) for s in stretches], device=device)
     noise = together([s.noise for s in stretches])
     context = together([s.context for s in stretches])
     mask, phones = together([s.mask for s in stretches]), together([s.phones for s in stretches])
@@ -243,10 +245,10 @@ def _sample_stretches(
     # Around all evaluations, so that weights are cast once: autocast forgets when the last ends.
     with torch.autocast(noise.device.type, enabled=False):
         solution = solve(
-            velocity, start, grid, settings.solver, path=path,
+            velocity, start, grid.to(device), settings.solver, path=path,
             context=Context(noise, context, mask, path),
         )  # fmt: skip
-    return Sampled(solution.x, solution.nfe, solution.passes)
+    return Sampled(solution.x.cpu(), solution.nfe, solution.passes)
 
 
 def check_settings(settings: SampleConfig) -> None:

@@ -268,7 +268,7 @@ def measure_infill(
     """
     from rich.progress import track
 
-    settings = voice.settings(steps, guidance, solver)
+    settings = voice.settings(steps=steps, guidance=guidance, solver=solver)
     chosen = spread_over_speakers(utterances, per_speaker)[:limit]
     recogniser, likeness = PhoneRecogniser(), speaker_likeness()
     trials: list[dict[str, Figures]] = []

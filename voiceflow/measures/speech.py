@@ -130,7 +130,7 @@ def measure_speech(
     """
     from rich.progress import track
 
-    settings = voice.settings(steps, guidance, solver)
+    settings = voice.settings(steps=steps, guidance=guidance, solver=solver)
     chosen = spread_over_speakers(utterances)[:count]
     if not chosen:
         raise UserError("no utterances to speak")

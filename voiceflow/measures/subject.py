@@ -61,7 +61,7 @@ class Subject(Protocol):
         """Its aligner."""
 
     def settings(
-        self, steps: int | None, guidance: float | None, solver: str | None
+        self, *, steps: int | None, guidance: float | None, solver: str | None
     ) -> SampleConfig:
         """Its preset with what was asked for instead."""
 
