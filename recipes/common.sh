@@ -8,7 +8,7 @@ recipe=$(basename "$(dirname "$0")")
 here=recipes/$recipe data=data/$recipe runs=runs/$recipe
 PATH=$PWD/.venv/bin:$PATH
 from=1 to=0 last=0 speech='' thumbnail='' workers='' processes=1 batches=1 own_options='' needs=''
-budget=cpu device=cpu subsets=() networks=() overrides=() titles=() stage=0 changed=''
+fetch=--download budget=cpu device=cpu subsets=() networks=() overrides=() titles=() stage=0 changed=''
 # A few small updates, whatever a recipe's settings say: `--thumbnail`.
 small=(train.updates=3 train.batch_frames=1200 train.crop_frames=400 train.warmup_updates=1
   train.accumulate=1 train.workers=0 train.mixed_precision=no train.log_every=1
@@ -39,11 +39,11 @@ END
 }
 
 # options LAST [WORDS ...]: read the command line of a recipe with LAST stages. Its own options are
-# named in own_options, the folder under --speech that its thumbnail is made of in needs.
+# named in own_options, the folders under --speech that its thumbnail is made of in needs.
 options() {
   last=$1 to=$1
   shift
-  local given=() own=()
+  local given=() own=() part processes_given=''
   while [ $# -gt 0 ]; do
     case $1 in
       --help | -h) usage; exit 0 ;;
@@ -59,12 +59,12 @@ options() {
     esac
     [ $# -gt 1 ] || wrong "$1 needs a value"
     case $1 in
-      --speech) speech=$2 ;;
+      --speech | --device) printf -v "${1#--}" %s "$2" ;;
       --subset) given+=("$2") ;;
       *) [[ $2 =~ ^[1-9][0-9]*$ ]] || wrong "$1 needs a number from 1 up, found '$2'"
         printf -v "${1#--}" %s "$2" ;;
     esac
-    [ "$1" = --processes ] && own_options="$own_options given"
+    [ "$1" != --processes ] || processes_given=1
     shift 2
   done
   { [ "$from" -le "$to" ] && [ "$to" -le "$last" ]; } ||
@@ -77,12 +77,14 @@ options() {
   command -v voiceflow > /dev/null || wrong "voiceflow is not installed: make setup"
   [ ${#given[@]} -eq 0 ] || subsets=("${given[@]}")
   if [ "$thumbnail" ]; then
-    [ -z "$needs" ] || [ -d "$speech/$needs" ] ||
-      wrong "no real speech: $speech/$needs is absent; name a folder that holds it by" \
-        "VOICEFLOW_SPEECH_DIR or --speech"
-    case $own_options in *given) ;; *) processes=1 ;; esac
+    for part in $needs; do
+      [ -d "$speech/$part" ] ||
+        wrong "no real speech: $speech/$part is absent; name a folder that holds it by" \
+          "VOICEFLOW_SPEECH_DIR or --speech"
+    done
+    [ "$processes_given" ] || processes=1
     data=data/thumbnail/$recipe runs=runs/thumbnail/$recipe workers=${workers:-1} budget=tiny
-    device=cpu overrides=("${small[@]}")
+    fetch='' device=cpu overrides=("${small[@]}")
     networks=(model=tiny duration=tiny aligner=tiny vocoder=tiny)
   fi
   workers=${workers:-$(nproc)}
@@ -129,7 +131,7 @@ once() {
   changed=1
   for later in "$runs"/done/*; do
     later=${later##*/}
-    [ "${later%%-*}" = '*' ] || [ "${later%%-*}" -le "$stage" ] || rm -f "$runs/done/$later"
+    [ "$later" = '*' ] || [ "${later%%-*}" -le "$stage" ] || rm -f "$runs/done/$later"
   done
   "$@"
   touch "$mark"
@@ -137,6 +139,20 @@ once() {
 
 # settings NAME: the overrides in NAME.txt, where the recipe has it.
 settings() { [ ! -f "$here/$1.txt" ] || grep -v '^#' "$here/$1.txt"; }
+
+# keep_aside LJSPEECH EVERY: $data/table.tsv of its sentences, for `voiceflow prepare table`, each
+# EVERY-th as one of the speaker LJ-unseen; those in LibriSpeech's layout too: $data/kept/unseen.
+keep_aside() {
+  local kept=$data/kept/unseen/LJ/1
+  mkdir -p "$kept"
+  awk -F'|' -v every="$2" -v wavs="$1/wavs" -v kept="$kept/LJ-1.trans.txt" '
+    BEGIN { OFS = "\t"; print "id", "audio", "text", "speaker"; printf "" > kept }
+    { print $1, wavs "/" $1 ".wav", $3, NR % every ? "LJ" : "LJ-unseen" }
+    NR % every == 0 { print $1 " " $3 > kept }' "$1/metadata.csv" > "$data/table.tsv"
+  cut -d ' ' -f 1 "$kept/LJ-1.trans.txt" | while read -r id; do
+    ln -sf "$1/wavs/$id.wav" "$kept/$id.wav"
+  done
+}
 
 # train TASK DATA OUT [KEY=VALUE ...]: a network, by conf/, TASK.txt, the words given here and the
 # overrides, of which the last one counts. Velocity is trained by $processes, $batches an update.

@@ -3,7 +3,8 @@
 #   kept, subset   the folder in LibriSpeech's layout, and its part, that the voice is measured on
 #   features       the front end, of conf/features
 #   sounds         prepared data that the vocoder is trained on
-#   every          one utterance in so many is made anew by the voice, for its vocoder
+#   every          one utterance of a shard in so many is made anew by the voice, for its vocoder
+#   trials         utterances of each kind that it is measured on
 # and a function get_ready, which makes what of this does not come by `voiceflow prepare`.
 # shellcheck shell=bash disable=SC2046,SC2154
 
@@ -13,7 +14,7 @@ prepare() {
   shift
   while [ "$1" != -- ]; do how+=("$1"); shift; done
   shift
-  [ "$thumbnail" ] && how+=(--limit 6 --shard-utterances 2)
+  [ "$thumbnail" ] && how+=(--limit 10 --shard-utterances 4)
   once "$out/info.json" voiceflow prepare "$@" --features "$features" --aligner "${how[@]}" \
     --workers "$workers" --out "$out"
 }
@@ -45,6 +46,7 @@ if in_stage 7 "train the vocoder"; then
     train vocoder "$sounds" "$vocoder" $(settings game) "train.init_from=$runs/vocoder/model"
 fi
 if in_stage 8 "train the vocoder on what the voice makes"; then
+  [ "$thumbnail" ] && every=1
   once "$data/regenerated/info.json" voiceflow data regenerate "$sounds" --voice "$runs/model" \
     --every "$every" --out "$data/regenerated"
   train vocoder "$data/regenerated" "$runs/vocoder-own" $(settings own) \
@@ -56,8 +58,7 @@ if in_stage 9 "pack the voice"; then
     --averaged-with "$runs/vocoder-own/model"
 fi
 if in_stage 10 "measure it"; then
-  measured=(--scorers offline --workers "$workers")
-  [ "$device" = cpu ] || measured=(--scorers offline)
+  measured=(--scorers offline --limit "$trials" --workers "$((workers < 8 ? workers : 8))")
   [ "$thumbnail" ] && measured=(--scorers phones --limit 1 --steps 1)
   once "$runs/benchmark" voiceflow benchmark --voice "$runs/voice" --data "$kept" \
     --subset "$subset" --protocol infill,voicebox,durations,speed "${measured[@]}" \

@@ -13,13 +13,21 @@ from voiceflow.generation.spans import parse_span
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASH_BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SETTINGS = re.compile(r"\$\(grep -hv '\^#' ([^)]*)\)")  # of a recipe, in a command
 
 
 def commands(name: str) -> list[list[str]]:
     """The words of each command in the bash blocks of a Markdown file."""
     text = (REPOSITORY / name).read_text(encoding="utf-8")
-    lines = "\n".join(BASH_BLOCK.findall(text)).replace("\\\n", " ").split("\n")
+    text = "\n".join(BASH_BLOCK.findall(text)).replace("\\\n", " ")
+    lines = SETTINGS.sub(lambda found: listed(found[1].split()), text).split("\n")
     return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def listed(names: list[str]) -> str:
+    """What stands in files of settings, but for comments, on one line."""
+    lines = [line for name in names for line in (REPOSITORY / name).read_text().splitlines()]
+    return " ".join(line for line in lines if not line.startswith("#"))
 
 
 def arguments(words: list[str]) -> list[str] | None:
@@ -30,7 +38,8 @@ def arguments(words: list[str]) -> list[str] | None:
     return None
 
 
-DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/vocoder.md")
+RECIPES = [f"recipes/{p.parent.name}/README.md" for p in REPOSITORY.glob("recipes/*/README.md")]
+DOCUMENTS = ("README.md", "docs/benchmark.md", "docs/vocoder.md", *sorted(RECIPES))
 VOICEFLOW = [
     found
     for name in DOCUMENTS

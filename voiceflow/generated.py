@@ -20,6 +20,9 @@ from voiceflow.generation.plan import Plan
 from voiceflow.generation.ranking import Rank
 from voiceflow.text.phones import SILENCE
 
+PICTURE_SECONDS = 60.0
+PICTURE_CONTEXT_SECONDS = 4.0
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -94,7 +97,10 @@ class Generated:
         return found
 
     def draw(self, path: Path | str, title: str = "") -> None:
-        """Write a PNG of the spectrogram before and after, with phones and spans."""
+        """Write a PNG of the spectrogram before and after, with phones and spans.
+
+        Of a long recording only the minute that begins shortly before the first span.
+        """
         from voiceflow.pictures.spectrogram import infill_picture
 
         hop = self.features.hop_seconds
@@ -105,9 +111,14 @@ class Generated:
             before_mel = self.layout.mel
             before = _timed_before(self.layout, hop)
             spans_before = [(g.first * hop, g.last * hop) for g in self.layout.gaps]
+        start = 0
+        if len(self.mel) * hop > PICTURE_SECONDS:
+            begin = self.plan.gaps[0][0] * hop if self.plan.gaps else 0.0
+            start = max(int(begin - PICTURE_CONTEXT_SECONDS), 0)
+        stretch = slice(round(start / hop), round((start + PICTURE_SECONDS) / hop))
         infill_picture(
-            Path(path), before_mel.numpy(), self.mel.numpy(), self.features,
-            before, after, spans_before, spans_after, title,
+            Path(path), before_mel[stretch].numpy(), self.mel[stretch].numpy(), self.features,
+            before, after, spans_before, spans_after, title, start,
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from voiceflow.alignment.ctc import CtcAligner
 from voiceflow.alignment.frames import to_frames
+from voiceflow.alignment.long import LongAligner
 from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
 from voiceflow.alignment.pronunciation import english_lexicon
 from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError
@@ -37,6 +38,7 @@ from voiceflow.generation.plan import (
     lay_out,
     within,
 )
+from voiceflow.generation.sample import windows
 from voiceflow.generation.spans import Span, check_spans
 from voiceflow.model_folder import ModelFolder
 from voiceflow.models.aligner import PhoneRecogniser
@@ -47,6 +49,8 @@ from voiceflow.text.phones import SILENCE, with_ghost_silences
 EDGE_SILENCE_SECONDS = 0.1
 SILENT = 1e-3  # a peak, of 1: 60 dB under full scale
 LEAST_PROMPT_SECONDS = 0.2  # of speech
+# On either side of masked phones; 16 s and more, as long as what duration networks are trained on.
+PHONES_BESIDE = 250
 
 Sound = Recording | Path | str
 Known = tuple[list[Slot], Tensor]
@@ -87,6 +91,11 @@ class Planner:
         """Finds the words of a transcript in a recording."""
         return PocketsphinxAligner()
 
+    @cached_property
+    def long_aligner(self) -> LongAligner:
+        """The same for recordings of any length: beyond a minute by the voice's own aligner."""
+        return LongAligner(self.aligner, lambda: self.phone_aligner)
+
     def plan_infill(
         self,
         recording: Recording,
@@ -98,7 +107,7 @@ class Planner:
         name = str(recording.path or "the recording")
         ordered = check_spans([Span(*s) for s in spans], recording.seconds)
         wave = self._wave(recording)
-        layout = lay_out_infill(wave, words_of(text), ordered, self.aligner, english_lexicon(),
+        layout = lay_out_infill(wave, words_of(text), ordered, self.long_aligner, english_lexicon(),
                                 self.log_mel, name, keep_length)
         if not any(s.gap is None and s.frames > 0 and s.phone != SILENCE for s in layout.slots):
             raise UserError(
@@ -123,7 +132,7 @@ class Planner:
         wave = resample(self._wave(recording), self.features.sample_rate, SAMPLE_RATE)
         name = str(recording.path or "the recording")
         try:
-            alignment = self.aligner.align(wave, words_of(text), name)
+            alignment = self.long_aligner.align(wave, words_of(text), name)
         except AlignmentError:  # noise may keep it from the end of any path
             try:
                 alignment = self.phone_aligner.align(wave, words_of(text), name)
@@ -252,7 +261,7 @@ class Planner:
     def _align(self, wave: np.ndarray, words: list[str], name: str) -> Alignment:
         try:
             listened = resample(wave, self.features.sample_rate, SAMPLE_RATE)
-            alignment = self.aligner.align(listened, words, name)
+            alignment = self.long_aligner.align(listened, words, name)
         except AlignmentError as error:
             raise UserError(f"the sound and its text do not fit together: {error}") from error
         check_score(alignment.score, name)
@@ -262,11 +271,16 @@ class Planner:
     def predict_durations(self, phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
         """Frames (N,) of masked phones, as real numbers, at least 0.
 
-        phones: (N); known: (N,) frames, read where mask (N,) is False. Silences at the very ends
-        are bounded by 0.1 s.
+        phones: (N); known: (N,) frames, read where mask (N,) is False. The network sees
+        PHONES_BESIDE on either side of what is masked. Silences at the very ends are bounded by
+        0.1 s.
         """
-        ids = torch.tensor([self.folder.phones.ids(phones)])
-        frames = regressed_durations(self.duration, ids, known[None], mask[None], rounded=False)[0]
+        ids = torch.tensor(self.folder.phones.ids(phones))
+        frames = known.float()
+        for near in windows(mask, PHONES_BESIDE):
+            frames[near] = regressed_durations(
+                self.duration, ids[None, near], known[None, near], mask[None, near], rounded=False
+            )[0]
         return self._trimmed_edges(phones, frames)
 
     def drawn(self, seed: int) -> PredictDurations:
@@ -277,12 +291,14 @@ class Planner:
         drawing = network
 
         def predict(phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
-            ids = torch.tensor([self.folder.phones.ids(phones)])
-            frames = sampled_durations(
-                drawing, ids, known[None], mask[None], rounded=False,
-                generators=[generator_for("durations", seed)],
-            )  # fmt: skip
-            return self._trimmed_edges(phones, frames[0])
+            ids = torch.tensor(self.folder.phones.ids(phones))
+            frames, generator = known.float(), generator_for("durations", seed)
+            for near in windows(mask, PHONES_BESIDE):
+                frames[near] = sampled_durations(
+                    drawing, ids[None, near], known[None, near], mask[None, near], rounded=False,
+                    generators=[generator],
+                )[0]  # fmt: skip
+            return self._trimmed_edges(phones, frames)
 
         return predict
 

@@ -56,7 +56,9 @@ def _task(
 class Voice(Planner):
     """A loaded model folder. `Voice.load("mini")` needs no network.
 
-    A voice may be used by several threads at once.
+    A voice may be used by several threads at once. In the examples `voice` is the bundled voice,
+    `mice.flac` says "who is humpy dumpy asked the mice" and `tree.flac` "I know no such place said
+    the tree", both by one reader, `cap.flac` "that is a very fine cap you have he said" by another.
     """
 
     def __init__(
@@ -103,6 +105,12 @@ class Voice(Planner):
         without is heard first, to learn which words lie in it. With keep_length the fill is as
         long as the gap; without, as long as its words take. Outside the spans (widened to whole
         phones) and their 10 ms cross-fades every sample stays the recording's own.
+
+        >>> words = "who is humpy dumpy asked the mice"
+        >>> made = voice.infill("mice.flac", words, [(1.6, 2.8)], preset="fast")
+        >>> made.save("filled.flac")
+        >>> made.recording.seconds
+        4.47
         """
         recording = self._recording(audio)
         layout, plan = self.plan_infill(recording, text, spans, keep_length)
@@ -123,6 +131,11 @@ class Voice(Planner):
         Only where the texts differ is anything generated. The length changes as the new words
         need; with keep_length it stays. Raises UserError when `old` is not what is said, the texts
         do not differ, or nothing of the recording would stay.
+
+        >>> old = "who is humpy dumpy asked the mice"
+        >>> made = voice.edit("mice.flac", old, old.replace("the mice", "a tree"), preset="fast")
+        >>> [p["phone"] for p in made.report()["phones"] if p["phone"] != "SIL"]
+        ['AH_S', 'T_B', 'R_I', 'IY_E']
         """
         recording = self._recording(audio)
         layout, plan = self.plan_edit(recording, old, new, keep_length)
@@ -137,6 +150,11 @@ class Voice(Planner):
         text: the whole text, of which the recording says the beginning, or all. The prefix ends at
         the phone edge that is nearest; what the recording holds after it is left out. Raises
         UserError where the text does not fit or nothing is left to say.
+
+        >>> words = "I know no such place said the tree to the mice"
+        >>> made = voice.continue_("tree.flac", words, preset="fast")
+        >>> made.recording.seconds > 4.25
+        True
         """
         recording = self._recording(audio)
         layout, plan = self.plan_continuation(recording, text, prefix)
@@ -161,6 +179,10 @@ class Voice(Planner):
         text is spoken sentence by sentence, all in one voice. The sound is mono at the voice's
         rate, its edges' silence trimmed to 0.1 s. Raises UserError when only one of prompt and
         prompt_text is given, or they do not fit.
+
+        >>> said = "I know no such place said the tree"
+        >>> made = voice.speak("good morning", prompt="tree.flac", prompt_text=said, preset="fast")
+        >>> made.save("morning.wav")
         """
         check_speed(speed)
         if durations is not None and speed != 1:
@@ -227,6 +249,11 @@ class Voice(Planner):
         text: what the recording says. spans: what the noise covers, in seconds; without them they
         are proposed (`propose_noise`). Nothing of a span is listened to: the words around it tell
         which words lie in it. Raises UserError where no noise is found or the text does not fit.
+
+        >>> words = "who is humpy dumpy asked the mice"
+        >>> made = voice.denoise("mice.flac", words, [(2.0, 2.4)], preset="fast")
+        >>> made.recording.seconds
+        4.47
         """
         recording = self._recording(audio)
         if spans is None:
@@ -247,6 +274,12 @@ class Voice(Planner):
 
         text, prompt_text: what the two say. The sound is mono at the voice's rate and as long as
         the recording.
+
+        >>> said = "that is a very fine cap you have he said"
+        >>> made = voice.style_transfer("mice.flac", "who is humpy dumpy asked the mice",
+        ...                             "cap.flac", said, preset="fast")
+        >>> made.recording.seconds
+        4.47
         """
         recording = self._recording(audio)
         plan = self.plan_style(recording, text, self.heard_prompt(prompt, prompt_text, None))
@@ -266,6 +299,9 @@ class Voice(Planner):
 
         Guidance is 0 unless it is asked for, and durations are drawn where the voice has a network
         that draws them. Seeds are seed, seed + 1, ...
+
+        >>> [made.seed for made in voice.sample("good morning", 2, preset="fast")]
+        [0, 1]
         """
         if count < 1:
             raise UserError(f"count must be at least 1, found {count}")
@@ -309,6 +345,12 @@ class Voice(Planner):
         Of the normalised log-mel (`likelihood.score`). The same seed uses the same noise and the
         same probes whatever the text, so that two texts are compared by `Scored.saved_over`.
         context_frames: what the network hears on either side; fewer are faster.
+
+        >>> told = {"span": (1.6, 2.8), "probes": 1, "steps": 2, "context_frames": 60}
+        >>> right = voice.log_likelihood("mice.flac", "who is humpy dumpy asked the mice", **told)
+        >>> wrong = voice.log_likelihood("mice.flac", "who is dumpy humpy asked the mice", **told)
+        >>> right.bits_per_dimension < wrong.bits_per_dimension
+        True
         """
         plan, mel = self.plan_score(self._recording(audio), text, span)
         settings = self.settings()
@@ -318,7 +360,14 @@ class Voice(Planner):
                      probes=probes, steps=steps)  # fmt: skip
 
     def planned(self, task: str, **told: Any) -> Job:
-        """A task by the name of its method, with its arguments, planned and not yet sampled."""
+        """A task by the name of its method, with its arguments, planned and not yet sampled.
+
+        >>> jobs = [voice.planned("infill", audio="mice.flac", spans=[(1.6, 2.8)], preset="fast",
+        ...                       text="who is humpy dumpy asked the mice", seed=n)
+        ...         for n in range(2)]
+        >>> [made.seed for made in voice.run(jobs)]
+        [0, 1]
+        """
         plan: Callable[..., Job] = getattr(type(self), task).__wrapped__
         return plan(self, **told)
 

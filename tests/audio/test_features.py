@@ -203,3 +203,13 @@ def test_the_configuration_file_is_the_default() -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(UserError, match=r"'bark' does not exist: choose one of .*voicebox16k"):
         FeatureSpec.named("bark")
+
+
+def test_a_long_wave_in_blocks_is_as_one() -> None:
+    """Frames are the same wherever a block begins."""
+    log_mel = LogMel(FeatureSpec())
+    generator = torch.Generator().manual_seed(0)
+    wave = 0.1 * torch.randn(2 * 6000 * 160 + 6000 * 160 + 77, generator=generator)
+    made = log_mel(wave)
+    assert len(made) == log_mel.spec.n_frames(len(wave))
+    torch.testing.assert_close(made, log_mel(wave[None])[0], rtol=0, atol=1e-5)

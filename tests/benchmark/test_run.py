@@ -538,6 +538,12 @@ def test_a_sweep_goes_over_all_settings(
     made = {p: p.stat().st_mtime_ns for p in (tmp_path / "sweep").rglob("*.wav")}
     run_sweep(utterances, **asked)
     assert made == {p: p.stat().st_mtime_ns for p in (tmp_path / "sweep").rglob("*.wav")}
+    fewer = {**asked, "steps": [1], "solvers": ["euler"], "guidances": [0.0], "limit": 1}
+    gridded = run_sweep(utterances, **{
+        **fewer, "out": tmp_path / "grids", "grids": ["uniform", "sway:-0.5"],
+    })  # fmt: skip
+    assert [p["grid"] for p in gridded["sweep"]] == ["uniform", "sway:-0.5"]
+    assert "euler, sway:-0.5, guidance 0" in (tmp_path / "grids" / "sweep.html").read_text("utf-8")
     with pytest.raises(UserError, match=r"a sweep is of .* or tasks, not of speed"):
         run_sweep(utterances, **{**asked, "protocol": "speed"})
 

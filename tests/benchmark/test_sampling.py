@@ -160,8 +160,9 @@ class FakeVoice:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that goes on by a second each time it is looked at."""
-    ticks = iter(range(1000))
-    monkeypatch.setattr(realtime, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    ticks, worked = iter(range(1000)), iter(range(0, 1000, 12))
+    fake = SimpleNamespace(perf_counter=lambda: next(ticks), process_time=lambda: next(worked))
+    monkeypatch.setattr(realtime, "time", fake)
 
 
 def test_a_turn_is_split_in_its_parts(clock: None) -> None:
@@ -170,7 +171,7 @@ def test_a_turn_is_split_in_its_parts(clock: None) -> None:
     prompts = [Prompt(Path("a.wav"), "A"), Prompt(Path("b.wav"), "B")]
     turn = take_turn(voice, vocoder, ["x", "y", "z"], prompts, "own")
     # A text: from 0, the vocoder from 1 to 2, to 3.
-    assert turn == Turn(planning=3 * (3 - 0.25), sampling=3 * (0.25 - 1), vocoder=3.0, sound=3.0)
+    assert turn == Turn(planning=3 * (3 - 0.25), sampling=3 * (0.25 - 1), vocoder=3.0, sound=3.0, cpu=12)
     assert turn.factor == 3.0
     assert [text + str(words) for text, _, words, _ in voice.asked] == ["xA", "yB", "zA"]
     assert {preset for *_, preset in voice.asked} == {None}
@@ -188,10 +189,11 @@ def test_the_first_round_is_not_counted(clock: None) -> None:
 
 
 def test_a_row_is_of_medians() -> None:
-    turns = [Turn(1, 2, 1, 4), Turn(1, 4, 1, 4), Turn(2, 9, 1, 4)]
+    turns = [Turn(1, 2, 1, 4, 8), Turn(1, 4, 1, 4, 4), Turn(2, 9, 1, 4, 2)]
     row = realtime.Row.of("fast", turns)
     assert (row.factor, row.lowest_factor, row.highest_factor) == (1.5, 1.0, 3.0)
     assert (row.planning, row.sampling, row.vocoder) == (0.25, 1.0, 0.25)
+    assert (row.cpu_factor, row.sound_seconds) == (1.0, 4)
 
 
 def test_prompts_are_of_different_speakers() -> None:

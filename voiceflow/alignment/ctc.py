@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,16 +66,18 @@ class CtcAligner:
         words: list[str],
         id: str = "",
         unheard: Sequence[tuple[float, float]] = (),
+        open_end: bool = False,
     ) -> Alignment:
         """Borders of every word and phone, in the given order, and of the pauses between.
 
         wave: (n,) float32 mono at 16 kHz. unheard: stretches (seconds) in which any phone is as
         likely as any other, since their sound is spoilt: what is around them decides which words
-        they hold. The score is the average over frames, in nats, of the
+        they hold. open_end: the sound may end before the words do; the alignment then ends with
+        the last word or pause that is whole. The score is the average over frames, in nats, of the
         best path's posteriors relative to the likeliest class of each frame: 0 at the best. Raises
         AlignmentError, whose message holds the reason.
         """
-        [found] = self.align_batch([wave], [words], [id], [unheard])
+        [found] = self.align_batch([wave], [words], [id], [unheard], open_end)
         if isinstance(found, AlignmentError):
             raise found
         return found
@@ -86,10 +89,11 @@ class CtcAligner:
         words: Sequence[list[str]],
         ids: Sequence[str],
         unheard: Sequence[Sequence[tuple[float, float]]] = (),
+        open_end: bool = False,
     ) -> list[Alignment | AlignmentError]:
         """Several utterances at once; an utterance's result does not depend on the others.
 
-        unheard: of each utterance, as `align` has it, or none of any.
+        unheard: of each utterance, as `align` has it, or none of any; open_end: of all.
         """
         if any(unheard):
             waves = [_silenced(w, spans) for w, spans in zip(waves, unheard, strict=True)]
@@ -111,6 +115,8 @@ class CtcAligner:
                 self._forget(log_probs[row], unheard[i])
         ways = [said[i] for i in good]
         graphs = [self._graph(way) for way in ways if not isinstance(way, AlignmentError)]
+        if open_end:
+            graphs = [replace(graph, last=tuple(range(len(graph.classes)))) for graph in graphs]
         for i, way, graph, path, posterior in zip(
             good, ways, graphs, best_paths(log_probs, lengths, graphs), log_probs, strict=True
         ):
@@ -220,7 +226,7 @@ class CtcAligner:
             if inside:  # the last phone of its pronunciation
                 made.append(Word(words[number], phones[0].start, end, tuple(phones)))
                 phones = []
-        return Alignment(tuple(made), seconds, score)
+        return Alignment(tuple(made), phones[0].start if phones else seconds, score)
 
     def _at(self, output: int, seconds: float) -> float:
         """The border ahead of an output, in seconds.

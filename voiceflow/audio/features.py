@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from voiceflow.config import UserError, load_group, to_schema
+
+# Of a long wave so many frames are made at once: the spectra of an hour take gigabytes.
+_BLOCK_FRAMES = 6000
 
 
 @dataclass(frozen=True)
@@ -151,9 +155,27 @@ class LogMel(nn.Module):
                 f"{wave.shape[-1]} samples are too few: a spectrogram needs more than "
                 f"{self.spec.n_fft // 2} at {self.spec.sample_rate} Hz"
             )
+        longest = _BLOCK_FRAMES * self.spec.hop
+        if wave.dim() == 1 and wave.shape[0] > 2 * longest:
+            return torch.cat(list(self._blocks(wave)))
+        return self._mel_of(wave)
+
+    def _mel_of(self, wave: Tensor) -> Tensor:
         # In float32 the strong bands' rounding is up to 6e-4 of the weak ones.
         mel: Tensor = self._mel(wave.double())
         return mel.transpose(-1, -2).to(wave.dtype)
+
+    def _blocks(self, wave: Tensor) -> Iterator[Tensor]:
+        """The frames of a long wave (n,) in blocks, each with enough of its neighbours' samples."""
+        hop, n_frames = self.spec.hop, self.spec.n_frames(len(wave))
+        beside = -(-self.spec.n_fft // hop)  # frames whose windows reach over a block's edge
+        for first in range(0, n_frames, _BLOCK_FRAMES):
+            last = n_frames if first + 2 * _BLOCK_FRAMES > n_frames else first + _BLOCK_FRAMES
+            start = max(first - beside, 0)
+            stop = len(wave) if last == n_frames else (last + beside) * hop
+            yield self._mel_of(wave[start * hop : stop])[first - start : last - start]
+            if last == n_frames:
+                return
 
     def forward(self, wave: Tensor) -> Tensor:
         """wave (n,) or (B, n) in [-1, 1] to log-mel (T, M) or (B, T, M), not normalised."""

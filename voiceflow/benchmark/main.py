@@ -7,12 +7,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from voiceflow.benchmark.protocols import DIVERSE, DURATIONS, INFILL, LISTED, SPEED, TASKS
+from voiceflow.benchmark.protocols import (
+    DIVERSE,
+    INFILL,
+    LIKELIHOOD,
+    LISTED,
+    SILENT,
+    SPEED,
+    TASKS,
+)
 from voiceflow.benchmark.result import collect, write_results
 from voiceflow.benchmark.run import Benchmark, set_up
 from voiceflow.benchmark.scorers import make_scorers, parse_scorers
 from voiceflow.benchmark.systems import NOISY
-from voiceflow.benchmark.work import Generate, Judge, leads, require_same, work_off
+from voiceflow.benchmark.work import Generate, Judge, Weigh, leads, require_same, work_off
 from voiceflow.config import BenchmarkConfig, UserError, load_group
 from voiceflow.data.executors import Executor
 from voiceflow.data.manifest import Utterance
@@ -54,7 +62,7 @@ def run(
     todo = []
     for name in protocols:
         protocol = load_group(BenchmarkConfig, "benchmark", name.strip())
-        if outputs is not None and (own := set(protocol.tasks) & {DURATIONS, SPEED}):
+        if outputs is not None and (own := set(protocol.tasks) & {*SILENT, SPEED}):
             raise UserError(f"--outputs are sounds: {', '.join(own)} is measured of voices alone")
         if listed is not None and LISTED not in protocol.tasks:
             raise UserError(f"--list is for librispeech-pc, not for {protocol.name}")
@@ -80,13 +88,18 @@ def run(
             noisy = [unit for unit in units if unit[0] == NOISY]
             work_off(generate, noisy, executor, "noisy recordings")
             continue
-        heard = [] if set(protocol.tasks) <= {DURATIONS, SPEED} else asked
+        heard = [] if set(protocol.tasks) <= {*SILENT, SPEED} else asked
         judge = Judge(benchmark, tuple(heard))
         if heard:
             # Before the long work: all that is missing, and scores by other scorers.
             require_same(benchmark, make_scorers(heard, judge.setting()))
+        weigh = Weigh(benchmark)
+        if LIKELIHOOD in protocol.tasks:
+            require_same(benchmark, {LIKELIHOOD: weigh})
         work_off(generate, units, executor, "sounds")
         work_off(judge, judge.units(trials), executor, "scores")
+        if LIKELIHOOD in protocol.tasks:
+            work_off(weigh, weigh.units(trials), executor, "likelihoods")
         if not leads():
             continue
         results = collect(benchmark, protocol, trials, judge)
@@ -110,28 +123,33 @@ def run_sweep(
     steps: Sequence[int],
     solvers: Sequence[str],
     guidances: Sequence[float],
+    grids: Sequence[str | None] = (None,),
     executor: Executor | None = None,
 ) -> dict[str, Any]:
     """The same trials with other settings; the first of them with calibration, for the report.
 
+    grids: as `Asked` has them, None for the voice's own.
     Each is a benchmark of its own under `out`, and goes on where it stopped; the result of the
     whole is that of the first with all points beside it.
     """
     from voiceflow.benchmark.tables import markdown_table
 
     config = load_group(BenchmarkConfig, "benchmark", protocol)
-    if not set(config.tasks) <= set(TASKS) - {DURATIONS, SPEED, LISTED}:
+    if not set(config.tasks) <= set(TASKS) - {*SILENT, SPEED, LISTED}:
         raise UserError(
             f"a sweep is of voicebox, {INFILL}, denoise, {DIVERSE} or tasks, not of {protocol}"
         )
     whole: dict[str, Any] = {}
     points = []
-    for number, (solver, n, guidance) in enumerate(product(solvers, steps, guidances)):
-        folder = out / f"{solver}-{n}-{guidance:g}"
+    every = product(solvers, grids, steps, guidances)
+    for number, (solver, grid, n, guidance) in enumerate(every):
+        folder = out / "-".join(
+            [solver, *([grid.replace(":", "")] if grid else []), str(n), f"{guidance:g}"]
+        )
         made = run(
             utterances, protocols=[protocol], corpus=corpus, out=folder, voice=voice,
             scorers=scorers, limit=limit, seed=seed,
-            sampling={"steps": n, "guidance": guidance, "solver": solver},
+            sampling={"steps": n, "guidance": guidance, "solver": solver, "grid": grid},
             executor=executor, calibrate=number == 0,
         )  # fmt: skip
         if not made:
@@ -139,7 +157,7 @@ def run_sweep(
         [results] = made
         whole = whole or {**results, "folder": folder}
         points += [
-            {"task": row["task"], "solver": solver, "steps": n, "guidance": guidance,
+            {"task": row["task"], "solver": solver, "grid": grid, "steps": n, "guidance": guidance,
              "nfe": row["nfe"], "network_passes": row["network_passes"], "rtf": row["rtf"],
              "figures": row["figures"]}
             for row in results["rows"] if row["seed"] is not None

@@ -34,8 +34,9 @@ SENTENCES = (
 )
 PROMPT_SECONDS = (3.0, 6.0)
 HEADER = (
-    "| preset | real-time factor | planning | sampling | vocoder | seconds of new sound |",
-    "|---|---|---|---|---|---|",
+    "| preset | real-time factor | planning | sampling | vocoder | CPU seconds "
+    "| seconds of new sound |",
+    "|---|---|---|---|---|---|---|",
 )
 
 
@@ -82,6 +83,7 @@ class Turn:
     sampling: float
     vocoder: float
     sound: float
+    cpu: float = 0.0  # of all threads, for all of it
 
     @property
     def factor(self) -> float:
@@ -94,7 +96,7 @@ def take_turn(
 ) -> Turn:
     """Each text spoken once, with the prompts one after the other where there are any."""
     planning = sampling = sound = 0.0
-    vocoding = vocoder.seconds
+    vocoding, worked = vocoder.seconds, time.process_time()
     for number, text in enumerate(texts):
         prompt = prompts[number % len(prompts)] if prompts else None
         begun = time.perf_counter()
@@ -107,15 +109,16 @@ def take_turn(
         planning += time.perf_counter() - begun - made.seconds
         sampling += made.seconds
         sound += made.recording.seconds
-    vocoding = vocoder.seconds - vocoding
-    return Turn(planning, sampling - vocoding, vocoding, sound)
+    vocoding, worked = vocoder.seconds - vocoding, time.process_time() - worked
+    return Turn(planning, sampling - vocoding, vocoding, sound, worked)
 
 
 @dataclass(frozen=True)
 class Row:
     """A preset's medians over rounds: seconds for a second of new sound.
 
-    factor, lowest_factor, highest_factor: of everything, and in the best and worst round.
+    factor, lowest_factor, highest_factor: of everything, and in the best and worst round; cpu_factor:
+    of all threads' CPU seconds, which other work on the machine changes less.
     """
 
     preset: str
@@ -125,6 +128,7 @@ class Row:
     planning: float
     sampling: float
     vocoder: float
+    cpu_factor: float
     sound_seconds: float
 
     @staticmethod
@@ -139,6 +143,7 @@ class Row:
             statistics.median(turn.planning / turn.sound for turn in turns),
             statistics.median(turn.sampling / turn.sound for turn in turns),
             statistics.median(turn.vocoder / turn.sound for turn in turns),
+            statistics.median(turn.cpu / turn.sound for turn in turns),
             statistics.median(turn.sound for turn in turns),
         )
 
@@ -147,7 +152,7 @@ class Row:
         return (
             f"| {self.preset} | **{self.factor:.2f}** ({self.lowest_factor:.2f} to "
             f"{self.highest_factor:.2f}) | {self.planning:.3f} | {self.sampling:.3f} "
-            f"| {self.vocoder:.3f} | {self.sound_seconds:.1f} |"
+            f"| {self.vocoder:.3f} | {self.cpu_factor:.2f} | {self.sound_seconds:.1f} |"
         )
 
 

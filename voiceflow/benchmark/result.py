@@ -15,7 +15,8 @@ import torch
 from voiceflow.alignment.frames import to_frames
 from voiceflow.alignment.types import SAMPLE_RATE, AlignmentError
 from voiceflow.audio.io import load_mono
-from voiceflow.benchmark.protocols import DURATIONS, Trial
+from voiceflow.benchmark.likelihood import ASKED, WAYS, figures_of
+from voiceflow.benchmark.protocols import DURATIONS, LIKELIHOOD, Trial
 from voiceflow.benchmark.reported import reported
 from voiceflow.benchmark.run import SETUP, Benchmark, utterances_of, voice_of
 from voiceflow.benchmark.systems import CALIBRATION, PROMPT, Corpus
@@ -47,11 +48,16 @@ def collect(
     systems = [s for s in benchmark.systems(trials) if s in (*CALIBRATION, *benchmark.tested())]
     told = {system: _scores(benchmark, judge, system, trials) for system in systems}
     costs = {system: _costs(benchmark, system, trials) for system in systems}
+    asked = {name: scorer.settings() for name, scorer in scorers.items()}
     rows = []
     for task in dict.fromkeys(t.task for t in trials):
         its = [t for t in trials if t.task == task]
         if task == DURATIONS:
             rows += _duration_rows(benchmark, its)
+            continue
+        if task == LIKELIHOOD:
+            rows += _likelihood_rows(benchmark, its, told, costs)
+            asked[LIKELIHOOD] = ASKED
             continue
         for system in systems:
             if row := _row(benchmark, system, task, its, metrics, told, costs[system]):
@@ -68,7 +74,7 @@ def collect(
             "sha256": setup["sha256"], "limit": setup["limit"], **setup.get("corpus", {}),
         },
         "machine": {**machine(), "scorers_device": benchmark.device},
-        "scorers": {name: scorer.settings() for name, scorer in scorers.items()},
+        "scorers": asked,
         "metrics": {
             name: {
                 "scorer": scorer, "better": metric.better, "unit": metric.unit,
@@ -253,6 +259,31 @@ def _duration_rows(benchmark: Benchmark, trials: Sequence[Trial]) -> list[dict[s
             },
         })  # fmt: skip
     return rows
+
+
+def _likelihood_rows(
+    benchmark: Benchmark,
+    trials: Sequence[Trial],
+    told: Mapping[str, dict[str, dict[str, Score]]],
+    costs: Mapping[str, dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """A row for each way to make speech wrong; each trial's numbers go to what is told of it."""
+    system = next(iter(benchmark.tested()))
+    found = {t.id: read_json(benchmark.likelihoods(t.id)) for t in trials}
+    for score in found.values():
+        del score["seconds"]
+    made = {id: score for id, score in found.items() if "failed" not in score}
+    told[system][LIKELIHOOD] = made
+    costs[system].update({id: score for id, score in found.items() if id not in made})
+    scores, speakers = list(made.values()), [t.speaker for t in trials if t.id in made]
+    return [
+        {
+            "task": LIKELIHOOD, "system": f"{benchmark.name}, {way}", "seed": benchmark.seed,
+            "trials": len(made), "failed": len(found) - len(made), "nfe": None,
+            "network_passes": None, "rtf": None, "figures": figures_of(way, scores, speakers),
+        }
+        for way in WAYS
+    ]  # fmt: skip
 
 
 def _masked(voice: Voice, corpus: Corpus, trial: Trial, seed: int) -> Masked | None:

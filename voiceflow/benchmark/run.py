@@ -4,6 +4,7 @@
     OUT/benchmark.json                 what it is generated with; another voice needs another OUT
     OUT/audio/SYSTEM/TRIAL.wav, .json  the sounds (16 kHz) and what they cost
     OUT/scores/SCORER/SYSTEM/N.json    what a scorer told, eight trials a file
+    OUT/scores/likelihood/SYSTEM/TRIAL.json
     OUT/results.json, results.md, report.html
 
 Generating and scoring are apart: another scorer is added without generating again. Work is cut
@@ -20,12 +21,14 @@ from pathlib import Path
 
 from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError
 from voiceflow.audio.io import load_mono
+from voiceflow.benchmark.likelihood import draw_pairs, runs_of
 from voiceflow.benchmark.protocols import (
-    DURATIONS,
     EDIT,
     INFILL,
     KEPT_AROUND,
+    LIKELIHOOD,
     NOISE_SHARES,
+    SILENT,
     SPEED,
     Trial,
     make_trials,
@@ -108,7 +111,7 @@ class Benchmark:
 
     def takes_part(self, system: str, trial: Trial) -> bool:
         """Whether a system makes a sound of a trial."""
-        if trial.task == DURATIONS:
+        if trial.task in SILENT:
             return False
         if trial.task == SPEED:
             return system in self.tested() and not self.outputs
@@ -142,6 +145,10 @@ class Benchmark:
     def scores(self, scorer: str, system: str, number: int) -> Path:
         """Where the scores of a part lie."""
         return self.out / "scores" / scorer / system / f"{number:05d}.json"
+
+    def likelihoods(self, trial: str) -> Path:
+        """Where those of a trial, named by its id, lie: of one seed, for no sample is drawn."""
+        return self.out / "scores" / LIKELIHOOD / f"{self.name}-{self.seed}" / f"{trial}.json"
 
 
 @cache
@@ -199,7 +206,7 @@ def set_up(
     before = read_json(setup) if setup.exists() else None
     places: _Aligned | _Listed = _Aligned(voice, benchmark.seed)
     # An alignment of every recording takes its time: what a list says of it is not asked again.
-    if before is not None and {INFILL, EDIT} & set(protocol.tasks):
+    if before is not None and {INFILL, EDIT, LIKELIHOOD} & set(protocol.tasks):
         wanted = {"protocol": asdict(protocol), "seed": benchmark.seed, "limit": limit}
         old = read_trials(path)
         differing = [name for name, value in wanted.items() if before.get(name) != value]
@@ -210,7 +217,7 @@ def set_up(
         places = _Listed(old)
     trials = make_trials(
         protocol, every, seed=benchmark.seed, limit=limit, listed=listed,
-        find_gap=places.gap, find_word=places.word,
+        find_gap=places.gap, find_word=places.word, find_pairs=places.pairs,
     )  # fmt: skip
     if benchmark.outputs and (missing := Folder(Path(benchmark.outputs)).missing(
             [t for t in trials if benchmark.takes_part(benchmark.name, t)])):  # fmt: skip
@@ -263,6 +270,16 @@ class _Aligned:
         word = alignment.spoken()[number]
         return word.start, word.end
 
+    def pairs(
+        self, utterance: Utterance, pool: Sequence[Utterance], every: Sequence[Utterance]
+    ) -> Trial | None:
+        """What is scored, and what it is made wrong with."""
+        return draw_pairs(utterance, pool, every, self._runs, self.seed)
+
+    def _runs(self, utterance: Utterance) -> list[Gap]:
+        alignment = self._alignment(utterance)
+        return [] if alignment is None else runs_of(alignment)
+
     def _alignment(self, utterance: Utterance) -> Alignment | None:
         if utterance.id not in self._found:
             wave, words = load_mono(utterance.audio, SAMPLE_RATE), words_of(utterance.text)
@@ -290,3 +307,9 @@ class _Listed:
         """When a word is said."""
         trial = self._of.get((EDIT, utterance.id))
         return None if trial is None else (trial.span_start, trial.span_end)
+
+    def pairs(
+        self, utterance: Utterance, pool: Sequence[Utterance], every: Sequence[Utterance]
+    ) -> Trial | None:
+        """What is scored, and what it is made wrong with."""
+        return self._of.get((LIKELIHOOD, utterance.id))

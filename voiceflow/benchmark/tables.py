@@ -183,7 +183,8 @@ def points_of(results: Results, task: str, first_task: str) -> list[Results]:
 
 
 def setting_of(point: Results) -> str:
-    return f"{point['solver']}, guidance {point['guidance']:g}"
+    grid = f", {point['grid']}" if point.get("grid") else ""
+    return f"{point['solver']}{grid}, guidance {point['guidance']:g}"
 
 
 def _costs(rows: Sequence[Results]) -> list[Column]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,8 +16,15 @@ import torch
 from voiceflow.alignment.pronunciation import english_lexicon
 from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.audio.io import Recording, load_mono, write
-from voiceflow.benchmark.protocols import EDIT, INFILL, NOISE_SHARES, SPEED, Trial
-from voiceflow.benchmark.run import PROMPT_RESYNTHESIS, Benchmark, trials_of, utterances_of
+from voiceflow.benchmark.likelihood import ASKED, Weigher
+from voiceflow.benchmark.protocols import EDIT, INFILL, LIKELIHOOD, NOISE_SHARES, SPEED, Trial
+from voiceflow.benchmark.run import (
+    PROMPT_RESYNTHESIS,
+    Benchmark,
+    trials_of,
+    utterances_of,
+    voice_of,
+)
 from voiceflow.benchmark.scorers import OF_THE_WHOLE, Asked, Setting, make_scorers
 from voiceflow.benchmark.systems import (
     CALIBRATION,
@@ -24,6 +32,7 @@ from voiceflow.benchmark.systems import (
     ORIGINAL,
     PROMPT,
     RESYNTHESIS,
+    Corpus,
 )
 from voiceflow.config import UserError
 from voiceflow.data.executors import Executor
@@ -35,6 +44,23 @@ from voiceflow.text.normalise import words_of
 from voiceflow.text.phones import base_of
 
 PART = 8  # trials that one worker takes at a time
+
+
+class Work(Protocol):
+    """Something to be done unit by unit, in any order and by any process."""
+
+    def done(self, unit: Any) -> bool:
+        """Whether a unit's files are there."""
+
+    def __call__(self, unit: Any) -> None:
+        """Do a unit."""
+
+
+class Settled(Protocol):
+    """A scorer, or another that tells scores."""
+
+    def settings(self) -> dict[str, Any]:
+        """Everything its numbers depend on, as JSON."""
 
 
 def parts(trials: Sequence[Trial]) -> list[tuple[int, list[Trial]]]:
@@ -194,6 +220,40 @@ class Judge:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Weigh:
+    """Work: the likelihoods of a trial's real speech and of what is made wrong of it."""
+
+    benchmark: Benchmark
+
+    def units(self, trials: Sequence[Trial]) -> list[str]:
+        """All that is to be done: trials, by their ids."""
+        return [t.id for t in trials if t.task == LIKELIHOOD]
+
+    def done(self, unit: str) -> bool:
+        """Whether its scores are there."""
+        return self.benchmark.likelihoods(unit).exists()
+
+    def __call__(self, unit: str) -> None:
+        """Score the trial; one that cannot be scored says why, and stops no other."""
+        b = self.benchmark
+        trial = next(t for t in trials_of(b.out) if t.id == unit)
+        voice = voice_of(b.voice, b.device)
+        weigher = Weigher(Corpus(utterances_of(b.out)), voice, b.settings, b.seed)
+        begun = time.perf_counter()
+        try:
+            told: dict[str, Any] = _plain(weigher.weigh(trial))
+        except UserError as error:
+            told = {"failed": str(error)}
+        path = b.likelihoods(unit)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**told, "seconds": time.perf_counter() - begun})
+
+    def settings(self) -> dict[str, Any]:
+        """What the scores depend on beside the voice and the seed, as JSON."""
+        return dict(ASKED)
+
+
 @cache
 def _scorer(asked: Asked, setting: Setting) -> Scorer:
     return make_scorers([asked], setting)[asked.name]
@@ -224,7 +284,7 @@ def _plain(score: Score) -> Score:
     }
 
 
-def require_same(benchmark: Benchmark, scorers: Mapping[str, Scorer]) -> None:
+def require_same(benchmark: Benchmark, scorers: Mapping[str, Settled]) -> None:
     """Write down what each scorer is; UserError where another one's scores lie there."""
     for name, scorer in scorers.items():
         path = benchmark.out / "scores" / name / "scorer.json"
@@ -240,7 +300,7 @@ def require_same(benchmark: Benchmark, scorers: Mapping[str, Scorer]) -> None:
 
 
 def work_off(
-    work: Generate | Judge, units: Sequence[Any], executor: Executor | None, what: str
+    work: Work, units: Sequence[Any], executor: Executor | None, what: str
 ) -> None:
     """Do what is left of all units: by an executor, as a rank of torchrun, or here.
 

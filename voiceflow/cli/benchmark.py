@@ -63,8 +63,8 @@ def benchmark(
     protocol: Annotated[
         str,
         typer.Option(
-            help="voicebox, librispeech-pc, infill, denoise, diverse, tasks, durations or speed; "
-            "several with commas, each then in a folder of its own."
+            help="voicebox, librispeech-pc, infill, denoise, diverse, tasks, durations, likelihood "
+            "or speed; several with commas, each then in a folder of its own."
         ),
     ] = "voicebox",
     scorers: Annotated[
@@ -190,10 +190,14 @@ def sweep(
     guidance: Annotated[
         list[float], typer.Option(min=0.0, help="May be given several times.")
     ] = [0.0, 0.5, 1.0],  # noqa: B006
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="uniform, cosine, sway:-0.5, ...; the voice's own if not given."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the list of trials and of the samples.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
 ) -> None:
-    """Quality against compute: the same trials with other steps, solvers and guidance.
+    """Quality against compute: the same trials with other steps, solvers, grids and guidance.
 
     [bold]Example:[/bold]
 
@@ -215,6 +219,7 @@ def sweep(
         steps=step,
         solvers=solver,
         guidances=guidance,
+        grids=grid or (None,),
         executor=Processes(workers) if workers > 1 else None,
     )
 

@@ -35,12 +35,14 @@ def infill_picture(
     spans_before: Sequence[Span],
     spans_after: Sequence[Span],
     title: str,
+    start: float = 0.0,
 ) -> None:
     """Write a PNG of the spectrogram before and, under it, after: phones and spans marked.
 
     before_mel, after_mel: (T, M) natural-log mel, not normalised; the lengths may differ. Times
-    are seconds in each. Phones may carry word positions, which are not drawn, nor are phones of
-    no length. Raises UserError when the file cannot be written.
+    are seconds in each, in which the spectrograms begin at `start`. Phones may carry word
+    positions, which are not drawn, nor are phones of no length. Raises UserError when the file
+    cannot be written.
     """
     from matplotlib.ticker import MultipleLocator
 
@@ -56,11 +58,12 @@ def infill_picture(
         (axes[1], "after", after_mel, phones_after, spans_after),
     )
     for ax, name, mel, phones, spans in rows:
-        image = draw_mel(ax, mel, spec, quietest, loudest)
-        _draw_phones(ax, phones, spans)
-        _draw_spans(ax, spans)
+        image = draw_mel(ax, mel, spec, quietest, loudest, start)
+        shown = [p for p in phones if start <= p[1] and p[2] <= start + seconds]
+        _draw_phones(ax, shown, spans)
+        _draw_spans(ax, [(a, b) for a, b in spans if start <= a and b <= start + seconds])
         ax.set_ylabel(f"{name} (Hz)")
-    axes[0].set_xlim(0, seconds)
+    axes[0].set_xlim(start, start + seconds)
     axes[1].set_xlabel("seconds")
     axes[1].xaxis.set_major_locator(MultipleLocator(0.5 if seconds < 4 else 1))
     axes[1].xaxis.set_minor_locator(MultipleLocator(0.1))
@@ -69,8 +72,12 @@ def infill_picture(
     write_page(figure, path)
 
 
-def draw_mel(ax: Axes, mel: np.ndarray, spec: FeatureSpec, low: float, high: float) -> Any:
-    """Draw a natural-log mel (T, M) over seconds, bands named in Hz; `low` is black. The image."""
+def draw_mel(
+    ax: Axes, mel: np.ndarray, spec: FeatureSpec, low: float, high: float, start: float = 0.0
+) -> Any:
+    """Draw a natural-log mel (T, M) over seconds from `start` on, bands named in Hz; `low` is
+    black. The image.
+    """
     # Frame i is centred on i hops, so its column begins half a hop earlier.
     half = spec.hop_seconds / 2
     image = ax.imshow(
@@ -81,7 +88,9 @@ def draw_mel(ax: Axes, mel: np.ndarray, spec: FeatureSpec, low: float, high: flo
         cmap="magma",
         vmin=low,
         vmax=high,
-        extent=(-half, len(mel) * spec.hop_seconds - half, -0.5, spec.n_mels - 0.5),
+        extent=(
+            start - half, start + len(mel) * spec.hop_seconds - half, -0.5, spec.n_mels - 0.5
+        ),
     )
     ticks = [hz for hz in _TICKS_HZ if spec.f_min <= hz <= spec.f_max]
     top = spec.n_mels - 0.5  # the highest band's centre lies under f_max
