@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from voiceflow.audio.io import write
 from voiceflow.config import UserError
 from voiceflow.data.executors import Executor
 from voiceflow.files import read_json, replacing, write_json
@@ -182,7 +181,7 @@ class Work:
             return found
 
     def _keep(self, asked: Asked, made: Generated) -> None:
-        write(self.out / f"{asked.id}.wav", made.recording)
+        made.save(self.out / f"{asked.id}.wav")
         write_json(self.out / f"{asked.id}.json", {"asked": dict(asked.asked), **made.report()})
 
 

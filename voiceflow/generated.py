@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voiceflow import __version__
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.audio.io import Recording, write
 from voiceflow.config import SampleConfig
@@ -48,8 +49,14 @@ class Generated:
     chosen: int = 0
 
     def save(self, path: Path | str) -> None:
-        """Write the sound as .wav or .flac; UserError when it cannot be written."""
-        write(Path(path), self.recording)
+        """Write the sound as .wav or .flac, tagged; UserError when it cannot be written."""
+        write(Path(path), self.recording, self.tag)
+
+    @property
+    def tag(self) -> str:
+        """Says in the file's comment that speech in it is generated, and where."""
+        spans = ", ".join(f"{first}-{last}" for first, last in self.spans())
+        return f"Generated speech, voiceflow {__version__}: samples {spans}"
 
     def save_durations(self, path: Path | str) -> None:
         """Write the new phones and their seconds as JSON, for `durations` of `Voice.speak`."""

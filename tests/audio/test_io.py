@@ -9,6 +9,7 @@ import soundfile
 from voiceflow.audio.io import (
     Recording,
     check_output,
+    comment_of,
     from_float,
     load_mono,
     read,
@@ -236,3 +237,14 @@ def test_real_speech_is_read(speech_dir: Path) -> None:
     np.testing.assert_array_equal(wave, found.samples[:, 0].astype(np.float32) / 32768)
     opus = read(next((speech_dir / "LibriSpeech" / "train-clean-5").rglob("*.opus")))
     assert (opus.subtype, opus.sample_rate) == ("OPUS", 16000)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_a_comment_goes_with_the_file_and_changes_no_sample(tmp_path: Path, name: str) -> None:
+    samples = np.random.default_rng(0).integers(-9999, 9999, (400, 2)).astype(np.int16)
+    recording = Recording(samples, 16000, "PCM_16")
+    write(tmp_path / name, recording, "Generated speech: samples 10-20")
+    assert comment_of(tmp_path / name) == "Generated speech: samples 10-20"
+    np.testing.assert_array_equal(read(tmp_path / name).samples, samples)
+    write(tmp_path / name, recording)
+    assert comment_of(tmp_path / name) == ""

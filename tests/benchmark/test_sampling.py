@@ -171,7 +171,7 @@ def test_a_turn_is_split_in_its_parts(clock: None) -> None:
     prompts = [Prompt(Path("a.wav"), "A"), Prompt(Path("b.wav"), "B")]
     turn = take_turn(voice, vocoder, ["x", "y", "z"], prompts, "own")
     # A text: from 0, the vocoder from 1 to 2, to 3.
-    assert turn == Turn(planning=3 * (3 - 0.25), sampling=3 * (0.25 - 1), vocoder=3.0, sound=3.0, cpu=12)
+    assert turn == Turn(3 * (3 - 0.25), 3 * (0.25 - 1), vocoder=3.0, sound=3.0, cpu=12)
     assert turn.factor == 3.0
     assert [text + str(words) for text, _, words, _ in voice.asked] == ["xA", "yB", "zA"]
     assert {preset for *_, preset in voice.asked} == {None}

@@ -1,6 +1,9 @@
 """Many tasks from a file: what is asked, what is made, what fails, and going on."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from data_prep import librispeech
 from voiceflow.audio.io import read
 from voiceflow.batch import Work, read_tasks, run_batch
 from voiceflow.config import UserError
-from voiceflow.data.executors import Processes
+from voiceflow.data.executors import Processes, Ray
 from voiceflow.data.manifest import Utterance
 from voiceflow.files import read_json
 
@@ -97,6 +100,39 @@ def test_processes_make_the_same(tiny_voice: Path, utterance: Utterance, tmp_pat
     tasks = read_tasks(lines(tmp_path / "t.jsonl", *some(utterance)))
     run_batch(tasks, Work(str(tiny_voice), None, tmp_path / "one"))
     failed = run_batch(tasks, Work(str(tiny_voice), None, tmp_path / "two"), Processes(2))
+    assert set(failed) == {"bad", "far"}
+    for path in (tmp_path / "one").glob("*.wav"):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@pytest.mark.long
+def test_ranks_of_torchrun_share_the_tasks(
+    tiny_voice: Path, utterance: Utterance, tmp_path: Path, repository: Path
+) -> None:
+    tasks = lines(tmp_path / "t.jsonl", *(t for t in some(utterance) if t["id"] != "bad"))
+    run_batch(read_tasks(tasks), Work(str(tiny_voice), None, tmp_path / "one"))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         "-m", "voiceflow", "batch", str(tasks), "--voice", str(tiny_voice),
+         "--out", str(tmp_path / "two")],
+        cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
+    )  # fmt: skip
+    assert done.returncode != 0  # one of the tasks cannot be done
+    far = [json.loads(line)["id"] for p in (tmp_path / "two").glob("failed-*.jsonl")
+           for line in p.read_text().splitlines()]  # fmt: skip
+    assert far == ["far"]
+    for path in (tmp_path / "one").glob("*.wav"):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@pytest.mark.long
+def test_a_cluster_makes_the_same(
+    tiny_voice: Path, utterance: Utterance, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    tasks = read_tasks(lines(tmp_path / "t.jsonl", *some(utterance)))
+    run_batch(tasks, Work(str(tiny_voice), None, tmp_path / "one"))
+    failed = run_batch(tasks, Work(str(tiny_voice), None, tmp_path / "two"), Ray("local"))
     assert set(failed) == {"bad", "far"}
     for path in (tmp_path / "one").glob("*.wav"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()

@@ -146,9 +146,9 @@ def check_output(path: str | Path, suffixes: Sequence[str] = OUTPUT_SUFFIXES) ->
     return path
 
 
-def write(path: str | Path, recording: Recording) -> None:
+def write(path: str | Path, recording: Recording, comment: str = "") -> None:
     """Write a .wav or .flac in the recording's own subtype, so that reading it gives the same
-    samples, bit for bit; atomic.
+    samples, bit for bit; atomic. comment: goes into the file's tags, which `comment_of` reads.
 
     A subtype that the format lacks becomes one that holds every sample: FLOAT for what was
     decoded from a lossy file, more bits for 8 bit. Where there is none (a .flac holds neither
@@ -166,15 +166,23 @@ def write(path: str | Path, recording: Recording) -> None:
     try:
         with replacing(path) as temporary:
             temporary.touch()  # an OSError says more than libsndfile's "System error"
-            soundfile.write(
-                str(temporary),
-                samples,
-                recording.sample_rate,
-                subtype=subtype,
+            with soundfile.SoundFile(
+                str(temporary), "w", recording.sample_rate, samples.shape[1], subtype,
                 format=suffix[1:].upper(),
-            )
+            ) as file:  # fmt: skip
+                if comment:
+                    file.comment = comment
+                file.write(samples)
     except RuntimeError as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
+
+
+def comment_of(path: str | Path) -> str:
+    """What stands in the comment tag of a sound file, "" where there is none."""
+    import soundfile
+
+    with soundfile.SoundFile(str(path)) as file:
+        return str(file.comment)
 
 
 def _nearest(dtype: np.dtype, suffix: str) -> str:

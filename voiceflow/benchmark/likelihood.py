@@ -11,12 +11,11 @@ as it is and made wrong:
     noise                  White Gaussian noise over the span, at 0 dB; the text is the real one.
 
 In the first two pairs the same frames are scored, which alone makes scores comparable: a density is
-of its sound, and some sound is denser than other in any voice (a low noise floor, long vowels).
-`other speaker` is how a span of another speaker is told from the real one by a density: what is
-asked is not whether this sound or that is the likelier, but in whose recording this one is. What
-tells is all that a recording has in common: voice, room, pace, and how the span joins the rest. `other
-speaker's sound` compares sounds and says how much that matters. Both recordings are brought to
-where span and stretch are equally loud.
+of its sound, and some sound is denser than other in any voice (a low noise floor, long vowels). So
+`other speaker` asks not whether this sound or that is the likelier, but in whose recording this one
+is. What tells is all that a recording has in common: voice, room, pace, and how the span joins the
+rest. `other speaker's sound` compares sounds, and says how much that matters. Both recordings are
+brought to where span and stretch are equally loud.
 
 All else is the same for both of a pair: how many frames are masked and are context, the noise of
 the context and the probes. Nothing of the span is listened to but what is scored: the context's

@@ -117,8 +117,8 @@ def take_turn(
 class Row:
     """A preset's medians over rounds: seconds for a second of new sound.
 
-    factor, lowest_factor, highest_factor: of everything, and in the best and worst round; cpu_factor:
-    of all threads' CPU seconds, which other work on the machine changes less.
+    factor, lowest_factor, highest_factor: of everything, and in the best and worst round;
+    cpu_factor: of all threads' CPU seconds, which other work on the machine changes less.
     """
 
     preset: str

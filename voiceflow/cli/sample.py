@@ -33,7 +33,7 @@ def sample(
     for number in range(count):
         asked["seed"] = task.seed + number
         [made] = voice.sample(text, 1, **asked)
-        put(made.recording, out / f"{number}.wav")
+        put(made, out / f"{number}.wav")
         if task.picture:
             made.draw(task.picture.with_stem(f"{task.picture.stem}-{number}"), text)
         if task.as_json:

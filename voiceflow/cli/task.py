@@ -88,7 +88,7 @@ class Task:
 
     def finish(self, made: Generated, out: Path, done: str, title: str) -> None:
         """Write sound and picture, and say so: on standard error where the sound goes to output."""
-        put(made.recording, out)
+        put(made, out)
         if self.picture:
             made.draw(self.picture, title)
         if self.as_json:
@@ -156,15 +156,13 @@ def get(path: Path) -> Recording:
     return type(recording)(recording.samples, recording.sample_rate, recording.subtype, None)
 
 
-def put(recording: Recording, path: Path) -> None:
+def put(made: Generated, path: Path) -> None:
     """Write to a file, or as WAV to standard output."""
-    from voiceflow.audio.io import write
-
     if not is_stream(path):
-        write(path, recording)
+        made.save(path)
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "out.wav"
-        write(file, recording)
+        made.save(file)
         sys.stdout.buffer.write(file.read_bytes())
         sys.stdout.buffer.flush()
