@@ -8,10 +8,10 @@ needs='LibriSpeech/train-clean-5 LibriSpeech/test-clean'
 networks=(vocoder=mini)
 options 7 "$@"
 
-corpus=$speech/LibriSpeech kept=$speech/LibriSpeech few=() every=16 measured=(--vocoder mini)
+corpus=$speech/LibriSpeech kept=$speech/LibriSpeech few=() anew=(--every 16) measured=(--vocoder mini)
 vocos=(vocoder=vocos)
 if [ "$thumbnail" ]; then
-  few=(--limit 10 --shard-utterances 4) every=4 measured=(--per-speaker 1 --only distance)
+  few=(--limit 10 --shard-utterances 4) anew=(--steps 1) measured=(--per-speaker 1 --only distance)
   vocos=(vocoder=tiny) kept=$data/kept
 fi
 
@@ -26,7 +26,7 @@ if in_stage 2 "train the vocoder of phase differences"; then
 fi
 if in_stage 3 "make data anew by the voice, and train it on them"; then
   once "$data/regenerated/info.json" voiceflow data regenerate "$data/train" --voice mini \
-    --every "$every" --out "$data/regenerated"
+    "${anew[@]}" --out "$data/regenerated"
   train vocoder "$data/regenerated" "$runs/own" $(settings differences) $(settings own) \
     "train.init_from=$runs/differences/model"
 fi

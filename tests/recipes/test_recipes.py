@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ RECIPES = sorted(p.parent.name for p in (REPOSITORY / "recipes").glob("*/README.
 WITH_SPEECH = [name for name in RECIPES if name not in ("gaussian_mixture", "speed")]
 SETTINGS = sorted((REPOSITORY / "recipes").glob("*/*.txt"))
 TASKS = ("velocity", "duration", "duration_flow", "aligner", "vocoder")
-MOST_SECONDS = 1800  # of a thumbnail, beside other work; it takes two minutes of a core at most
+MOST_SECONDS = 150.0  # of a thumbnail on one core, not counting what other work takes of it
+PATIENCE_SECONDS = 3600.0
 
 mark_each = pytest.mark.parametrize("name", RECIPES)
 
@@ -32,8 +33,14 @@ def run(root: Path, name: str, *words: str, **variables: str) -> subprocess.Comp
     script = root / "recipes" / name / "run.sh"
     return subprocess.run(
         [str(script), *words], cwd=root, env=environment, capture_output=True, text=True,
-        timeout=MOST_SECONDS,
+        timeout=PATIENCE_SECONDS,
     )  # fmt: skip
+
+
+def core_seconds() -> float:
+    """What the programs started here have taken of the cores."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture
@@ -79,7 +86,8 @@ def test_a_recipe_has_numbered_stages(name: str) -> None:
 def test_help_tells_the_options(name: str, copy: Path) -> None:
     told = run(copy, name, "--help")
     assert (told.returncode, told.stderr) == (0, "")
-    for option in ("--from N", "--to N", "--speech DIR", "--thumbnail", f"of 1 to {len(stages(name))}"):
+    last = f"of 1 to {len(stages(name))}"
+    for option in ("--from N", "--to N", "--speech DIR", "--thumbnail", last):
         assert option in told.stdout
     assert not (copy / "runs").exists()
 
@@ -151,21 +159,24 @@ def test_a_thumbnail_goes_through_all_stages(name: str, copy: Path, speech_dir: 
                 pytest.skip(f"no real speech: {speech_dir / folder} is absent")
     more = ["--processes", "2"] if name == "librispeech960" else []
     words = ["--thumbnail", "--speech", str(speech_dir), *more]
-    start = time.monotonic()
+    start = core_seconds()
     told = run(copy, name, *words)
-    first = time.monotonic() - start
+    first = core_seconds() - start
+    print(told.stdout[told.stdout.find("== times") :], f"{name}: {first:.0f} s of a core")
     assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
     for number, title in stages(name):
         assert f"== stage {number}: {title}" in told.stdout
         assert re.search(rf"^ *{number}  +\d+:\d\d:\d\d  {re.escape(title)}$", told.stdout, re.M)
-    assert "nan" not in told.stdout
+    assert "loss nan" not in told.stdout
+    assert first < MOST_SECONDS
     assert not [p for p in (copy / "runs").iterdir() if p.name != "thumbnail"]
 
-    start = time.monotonic()
+    start = core_seconds()
     again = run(copy, name, *words)
     assert again.returncode == 0, again.stderr[-4000:]
     assert "done before: " in again.stdout and "update " not in again.stdout
-    assert time.monotonic() - start < max(10.0, first / 4)
+    print(f"{name}: {core_seconds() - start:.1f} s of a core the second time")
+    assert core_seconds() - start < 10
 
 
 @pytest.mark.long
