@@ -27,6 +27,7 @@ class AlignerName(StrEnum):
     mfa = "mfa"
     ctc = "ctc"
     even = "even"
+    unaligned = "unaligned"
 
 
 class PhoneSetName(StrEnum):
@@ -79,7 +80,8 @@ def prepare(
         AlignerName,
         typer.Option(
             help="pocketsphinx and ctc make alignments, ctc by --voice; mfa reads the Montreal "
-            "aligner's; even makes none: it is what a first ctc aligner is trained from."
+            "aligner's; even makes none: it is what a first ctc aligner is trained from; unaligned "
+            "puts a symbol on each frame from the first on, as F5-TTS does, for comparison."
         ),
     ] = AlignerName.pocketsphinx,
     alignments: Annotated[
@@ -148,10 +150,13 @@ def prepare(
         settings["voice"] = digest_of_aligner(voice)
     if lexicon is not None:
         settings["lexicon"] = digest_of(lexicon, closed)
+    spec = FeatureSpec.named(features)
     summary = run(
         read_corpus(corpus, root, subset or [""], download, columns),
-        partial(make_aligner, aligner, alignments, stress, voice, lexicon, closed),
-        FeatureSpec.named(features),
+        partial(
+            make_aligner, aligner, alignments, stress, voice, lexicon, closed, spec.hop_seconds
+        ),
+        spec,
         out,
         phone_table(lexicon if closed else None, stress),
         settings,
@@ -298,12 +303,17 @@ def make_aligner(
     voice: str | None = None,
     lexicon: Path | None = None,
     closed: bool = False,
+    hop_seconds: float = 0.01,
 ) -> Aligner:
-    """The aligner asked for; called in each worker."""
+    """The aligner asked for; called in each worker. hop_seconds: of the features."""
     if name is AlignerName.even:
         from voiceflow.alignment.even import EvenAligner
 
         return EvenAligner(make_lexicon(lexicon, closed))
+    if name is AlignerName.unaligned:
+        from voiceflow.alignment.unaligned import UnalignedAligner
+
+        return UnalignedAligner(make_lexicon(lexicon, closed), hop_seconds)
     if name is AlignerName.ctc:
         from voiceflow.alignment.ctc import CtcAligner
 

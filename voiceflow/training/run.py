@@ -36,7 +36,15 @@ def for_borders(config: RunConfig, prepared: Prepared) -> RunConfig:
 
     UserError where data whose phones are spread evenly are to teach where phones stand.
     """
-    if prepared.info.get("aligner") != "even":
+    aligner = prepared.info.get("aligner")
+    if aligner == "unaligned":
+        if config.task.name not in ("velocity", "vocoder"):
+            raise UserError(
+                f"{prepared.address} is not aligned (--aligner unaligned): task=velocity alone can "
+                "be trained on it"
+            )
+        return replace(config, train=replace(config.train, crop_frames=_UNCROPPED))
+    if aligner != "even":
         return config
     if config.task.name != "aligner" or config.task.ctc_weight < 1:
         raise UserError(
