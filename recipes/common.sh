@@ -3,12 +3,14 @@
 # shellcheck shell=bash
 set -euo pipefail
 where=$PWD
-cd "$(dirname "$0")/../.."
-recipe=$(basename "$(dirname "$0")")
+cd "$(dirname "$0")"
+recipe=$(basename "$PWD")
+cd ../..
 here=recipes/$recipe data=data/$recipe runs=runs/$recipe
 PATH=$PWD/.venv/bin:$PATH
 from=1 to=0 last=0 speech='' thumbnail='' workers='' processes=1 batches=1 own_options='' needs=''
-fetch=--download budget=cpu device=cpu subsets=() networks=() overrides=() titles=() stage=0 changed=''
+fetch=--download budget=cpu device=cpu subsets=() networks=() overrides=() titles=()
+stage=0 changed=''
 # A few small updates, whatever a recipe's settings say: `--thumbnail`.
 small=(train.updates=3 train.batch_frames=1200 train.crop_frames=400 train.warmup_updates=1
   train.accumulate=1 train.workers=0 train.mixed_precision=no train.log_every=1
@@ -30,10 +32,10 @@ usage() {
   --workers N       processes that prepare data; as many as there are cores if not given
 END
   case $own_options in *--processes*)
-    echo "  --processes N     processes that train the velocity network, one a GPU; $processes if not given" ;;
+    echo "  --processes N     processes that train the velocity network, a GPU each; $processes if not given" ;;
   esac
   case $own_options in *--subset*)
-    echo "  --subset NAME     of the corpus, in the place of ${subsets[*]}; may be given several times" ;;
+    echo "  --subset NAME     of the corpus; may be given several times; if not: ${subsets[*]}" ;;
   esac
   echo "  KEY=VALUE         overrides of every training, as train.mixed_precision=no"
 }

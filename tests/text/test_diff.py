@@ -111,3 +111,12 @@ def test_joining_by_hand() -> None:
     found = (Edit(0, 1, ("X",)), Edit(2, 3, ()), Edit(4, 4, ("Y",)))
     assert joined(found, old, [1, 2, 3, 4, 5], 3) == (Edit(0, 3, ("X", "B")), Edit(4, 4, ("Y",)))
     assert joined(found, old, [1, 2, 3, 4, 5], 5) == (Edit(0, 4, ("X", "B", "D", "Y")),)
+
+
+def test_an_hour_of_words_with_ten_changes() -> None:
+    old = [f"W{i % 700}" for i in range(9000)]
+    new, wanted = old[:], []
+    for place in range(8100, 0, -900):  # from the end, so that places stay
+        new[place : place + 2] = ["NEW", "ONES", "HERE"]
+        wanted.append(Edit(place, place + 2, ("NEW", "ONES", "HERE")))
+    assert edits(old, new) == tuple(reversed(wanted))

@@ -78,38 +78,56 @@ def _common(a: Sequence[str], b: Sequence[str]) -> int:
 def _kept(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
     """Places (in old, in new) of the words to keep.
 
+    Only ways are looked at that stay near the diagonal: one that strays k places from it changes
+    more than k words, so what is found with no more changes than that is the best of all (Ukkonen
+    1985). Time and memory grow with the words times the changes.
+    """
+    width = abs(len(old) - len(new)) + 16
+    while True:
+        kept = _kept_near(old, new, width)
+        changes = len(old) + len(new) - 2 * len(kept)
+        if changes <= width or width >= max(len(old), len(new)):
+            return kept
+        width *= 2
+
+
+def _kept_near(old: Sequence[str], new: Sequence[str], width: int) -> list[tuple[int, int]]:
+    """The best of the ways whose places in the two texts are never more than `width` apart.
+
     By dynamic programming over prefixes, in two states: the prefix ends in a kept word, or in a
     change. A changed word costs more than all edits together, an edit costs one.
     """
     n, m = len(old), len(new)
     word_cost = n + m + 1
     never = word_cost**2
-    # keep[i][j], change[i][j]: least cost of old[:i] against new[:j] that ends so.
-    keep = [[never] * (m + 1) for _ in range(n + 1)]
-    change = [[never] * (m + 1) for _ in range(n + 1)]
-    keep[0][0] = 0
+    # keep[i][j - i + width], change[...]: least cost of old[:i] against new[:j] that ends so.
+    keep = [[never] * (2 * width + 1) for _ in range(n + 1)]
+    change = [[never] * (2 * width + 1) for _ in range(n + 1)]
+    keep[0][width] = 0
     for i in range(n + 1):
-        for j in range(m + 1):
+        for j in range(max(i - width, 0), min(i + width, m) + 1):
+            at = j - i + width
             if i and j and old[i - 1] == new[j - 1]:
-                keep[i][j] = min(keep[i - 1][j - 1], change[i - 1][j - 1])
-            if i:
-                change[i][j] = min(keep[i - 1][j] + 1, change[i - 1][j]) + word_cost
-            if j:
-                added = min(keep[i][j - 1] + 1, change[i][j - 1]) + word_cost
-                change[i][j] = min(change[i][j], added)
+                keep[i][at] = min(keep[i - 1][at], change[i - 1][at])
+            if i and at < 2 * width:
+                change[i][at] = min(keep[i - 1][at + 1] + 1, change[i - 1][at + 1]) + word_cost
+            if j and at:
+                added = min(keep[i][at - 1] + 1, change[i][at - 1]) + word_cost
+                change[i][at] = min(change[i][at], added)
     kept: list[tuple[int, int]] = []
     i, j = n, m
-    keeps = keep[n][m] <= change[n][m]
+    keeps = keep[n][m - n + width] <= change[n][m - n + width]
     while i or j:
+        at = j - i + width
         if keeps:
             i, j = i - 1, j - 1
             kept.append((i, j))
-            keeps = keep[i][j] <= change[i][j]
+            keeps = keep[i][at] <= change[i][at]
             continue
-        cost = change[i][j] - word_cost
-        if j and cost == min(keep[i][j - 1] + 1, change[i][j - 1]):
-            j -= 1
+        cost = change[i][at] - word_cost
+        if j and at and cost == min(keep[i][at - 1] + 1, change[i][at - 1]):
+            j, at = j - 1, at - 1
         else:
-            i -= 1
-        keeps = cost == keep[i][j] + 1
+            i, at = i - 1, at + 1
+        keeps = cost == keep[i][at] + 1
     return kept[::-1]
