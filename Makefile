@@ -1,10 +1,10 @@
-# make demo | test | test-long | setup | clean. PYTHON=python3.12 make setup picks another interpreter.
+# make demo | test | test-long | docs | setup | clean. PYTHON=python3.12 make setup picks another interpreter.
 PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup demo test test-long clean
+.PHONY: setup demo test test-long docs clean
 
 setup: .venv/stamp
 	@:
@@ -38,6 +38,9 @@ test: setup .venv/scorers
 test-long: setup .venv/scorers
 	@$(PY) -m pytest -m long || [ $$? -eq 5 ]
 
+docs: setup
+	@$(PY) -m mkdocs build --strict --quiet && echo "docs: site/index.html"
+
 clean:
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -203,13 +203,14 @@ def _stretches(
     durations = torch.tensor(plan.durations)
     frame_phones = torch.tensor(phones.ids(plan.phones)).repeat_interleave(durations)
     noise = torch.randn(plan.context.shape, generator=generator_for("sample", seed))
-    noise = torch.where(plan.mask.unsqueeze(-1), settings.temperature * noise, noise)
-    start = None if near is None else path.sample(noise, near.mel, torch.tensor(near.t))
-    return [
-        Stretch(noise[w], plan.context[w], plan.mask[w], frame_phones[w],
-                None if start is None else start[w])
-        for w in windows(plan.mask, settings.context_frames)
-    ]  # fmt: skip
+
+    def stretch(w: slice) -> Stretch:
+        mask = plan.mask[w]
+        cooled = torch.where(mask.unsqueeze(-1), settings.temperature * noise[w], noise[w])
+        start = None if near is None else path.sample(cooled, near.mel[w], torch.tensor(near.t))
+        return Stretch(cooled, plan.context[w], mask, frame_phones[w], start)
+
+    return [stretch(w) for w in windows(plan.mask, settings.context_frames)]
 
 
 def _sample_stretches(
