@@ -63,7 +63,7 @@ def stages(name: str) -> list[tuple[int, str]]:
 def test_the_recipes_are_found() -> None:
     assert set(RECIPES) == {
         "mini_librispeech", "librispeech100", "librispeech960", "libritts", "ljspeech",
-        "finetune", "vocoder", "gaussian_mixture", "speed",
+        "finetune", "vocoder", "aligned_or_not", "gaussian_mixture", "speed",
     }  # fmt: skip
     folders = {p.name for p in (REPOSITORY / "recipes").iterdir() if p.is_dir()}
     assert folders == set(RECIPES)
