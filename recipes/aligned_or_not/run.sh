@@ -26,20 +26,25 @@ if in_stage 1 "align, and spell what is said"; then
     --subset train-clean-5 --aligner unaligned --phone-set lexicon \
     --lexicon "$data/letters.dict" --workers "$workers" "${few[@]}" --out "$data/letters"
 fi
-# The longer budget goes on from the shorter one's weights.
-for budget_number in 0 1; do
-  if in_stage $((budget_number + 2)) "train all to the budget number $((budget_number + 1))"; then
-    for seed in "${seeds[@]}"; do
-      for text in aligned letters; do
-        begin=() updates=${budgets[0]}
-        [ $budget_number = 0 ] || updates=$((budgets[1] - budgets[0]))
-        [ $budget_number = 0 ] || begin=("train.init_from=$runs/$text-$seed-0/model")
-        train velocity "$data/$text" "$runs/$text-$seed-$budget_number" "${begin[@]}" \
-          "train.seed=$((seed + 10 * budget_number))" "train.updates=$updates"
-      done
+# train_all BUDGET: all texts and seeds, up to budget number 0 or, from there on, number 1.
+train_all() {
+  local seed text begin updates=${budgets[0]}
+  [ "$1" = 0 ] || updates=$((budgets[1] - budgets[0]))
+  for seed in "${seeds[@]}"; do
+    for text in aligned letters; do
+      begin=()
+      [ "$1" = 0 ] || begin=("train.init_from=$runs/$text-$seed-0/model")
+      train velocity "$data/$text" "$runs/$text-$seed-$1" "${begin[@]}" \
+        "train.seed=$((seed + 10 * $1))" "train.updates=$updates"
     done
-  fi
-done
+  done
+}
+if in_stage 2 "train all to the shorter budget"; then
+  train_all 0
+fi
+if in_stage 3 "train all on, to the longer budget"; then
+  train_all 1
+fi
 if in_stage 4 "speak the same sentences"; then
   for model in $(printf -- '%s\n' "${seeds[@]/%/-0}" "${seeds[@]/%/-1}"); do
     once "$runs/spoken-$model" python recipes/aligned_or_not/speak.py --data "$corpus" \
