@@ -54,7 +54,7 @@ def test_report_of_an_edit() -> None:
     assert json.loads(json.dumps(report)) == report
     assert report["sample_rate"] == 2 * FEATURES.sample_rate
     assert report["replaced"] == [[2 * (5 * HOP - HOP // 2), 2 * (10 * HOP - HOP // 2)]]
-    assert report["spans"] == [[2 * 5 * HOP, 2 * 13 * HOP]]
+    assert report["spans"] == [[2 * 5 * HOP - HOP, 2 * 13 * HOP - HOP]]
     assert report["phones"] == [{"phone": "AA_S", "seconds": 0.08}]
     assert report["seed"] == 9
     assert report["candidates"] == [
