@@ -44,19 +44,6 @@ def put_in(
 
     layout: the recording as it was found; mel: (T, M) un-normalised, of the plan.
     """
-    fills = _fills(vocoder, features, recording, layout, plan, mel)
-    return splice(recording, matched(recording, fills, top_hz=features.f_max))
-
-
-def _fills(
-    vocoder: Vocodes,
-    features: FeatureSpec,
-    recording: Recording,
-    layout: Layout,
-    plan: Plan,
-    mel: Tensor,
-) -> list[Fill]:
-    """The new sound of each gap, with margins, at the recording's rate."""
     hop, rate = features.hop, recording.sample_rate
     scale, n = rate / features.sample_rate, len(recording.samples)
     margin = context_length(rate)
@@ -72,4 +59,4 @@ def _fills(
         piece = cut(wave, new_start, new_end, rate, margin)
         fills.append(Fill(min(round(start * scale), n), min(round(end * scale), n), piece, margin))
         shift = after
-    return fills
+    return splice(recording, matched(recording, fills, top_hz=features.f_max))
