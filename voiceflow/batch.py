@@ -10,7 +10,6 @@ A task is a line of JSON: `{"id": "a", "task": "infill", "input": "a.flac", "tex
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from voiceflow.config import UserError
-from voiceflow.data.executors import Executor
+from voiceflow.data.executors import Executor, rank_and_world, wait_for_all_ranks
 from voiceflow.files import read_json, replacing, write_json
 from voiceflow.generated import Generated
 from voiceflow.generation.spans import parse_span
@@ -207,11 +206,12 @@ def run_batch(
     """Do what is not done yet; returns id and reason of each that failed.
 
     By an executor, or here; as one of several ranks of torchrun or accelerate only that rank's
-    share. Shows progress, and writes OUT/failed.jsonl (of rank R: failed-R.jsonl).
+    share, and then it waits for the others, since torchrun ends all once one has failed. Shows
+    progress, and writes OUT/failed.jsonl (of rank R: failed-R.jsonl).
     """
     from rich.progress import track
 
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world = rank_and_world()
     work.out.mkdir(parents=True, exist_ok=True)
     mine = [task for task in list(tasks)[rank::world] if not work.done(task)]
     parts = [mine[i : i + PART] for i in range(0, len(mine), PART)]
@@ -226,4 +226,5 @@ def run_batch(
         temporary.write_text(
             "".join(json.dumps({"id": i, "reason": r}) + "\n" for i, r in failed.items()), "utf-8"
         )
+    wait_for_all_ranks()
     return failed

@@ -191,10 +191,17 @@ def test_the_last_validation_is_that_of_the_voice(
         assert run.validation[-1] == (20, pytest.approx(value, rel=1e-6))
 
 
-def test_nothing_held_out_is_no_validation(prepared: Path, command: Command) -> None:
-    config = compose(command("velocity", prepared))
-    figures = validate(Accelerator(cpu=True), make_task(config), nn.Identity(), [])
-    assert math.isnan(figures["validation_loss"])
+def test_nothing_held_out_is_no_validation(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run("velocity", tmp_path, "train.updates=2", "train.validate_every=1",
+                "train.validation_utterances=0")  # fmt: skip
+    told = capsys.readouterr().out
+    assert "no utterance is held out" in told
+    assert "nan" not in told
+    log = [json.loads(line) for line in (whole.folder / "log.jsonl").read_text().splitlines()]
+    assert log
+    assert not any("validation_loss" in entry for entry in log)
 
 
 def test_the_record_of_a_run(command: Command, finished: Any, prepared: Path) -> None:

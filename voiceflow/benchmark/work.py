@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from voiceflow.alignment.pronunciation import english_lexicon
 from voiceflow.alignment.types import SAMPLE_RATE
@@ -35,7 +33,7 @@ from voiceflow.benchmark.systems import (
     Corpus,
 )
 from voiceflow.config import UserError
-from voiceflow.data.executors import Executor
+from voiceflow.data.executors import Executor, rank_and_world, wait_for_all_ranks
 from voiceflow.files import read_json, write_json
 from voiceflow.measures.scorer import Score, Scorer, Sound
 from voiceflow.measures.speech import N_OTHERS, nearest
@@ -308,18 +306,15 @@ def work_off(
     """
     from rich.progress import track
 
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world = rank_and_world()
     mine = [unit for unit in list(units)[rank::world] if not work.done(unit)]
     done: Iterator[Any] = executor.run(work, mine) if executor and mine else map(work, mine)
     for _ in track(done, what, total=len(mine), disable=rank > 0):
         pass
-    if world > 1:
-        from accelerate import PartialState
-
-        PartialState(cpu=not torch.accelerator.is_available()).wait_for_everyone()
+    wait_for_all_ranks()
 
 
 def leads() -> bool:
     """Whether this process writes the result."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return rank_and_world()[0] == 0
 

@@ -2,7 +2,7 @@
 
 Both are handed a function, which makes what it needs once in each worker, and a stream of tasks;
 results come in any order. No more than a few tasks a worker are under way, so that memory does not
-grow with the corpus.
+grow with the corpus. Under torchrun or accelerate each rank takes its share instead.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +23,21 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _AHEAD = 2  # tasks a worker that are under way
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Which of how many processes of torchrun or accelerate this is; (0, 1) without them."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def wait_for_all_ranks() -> None:
+    """Until every other rank is here, however long its share takes."""
+    if rank_and_world()[1] > 1:
+        import torch
+        from accelerate import PartialState
+
+        state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
+        state.wait_for_everyone()
 
 
 class Executor(Protocol):

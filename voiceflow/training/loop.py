@@ -107,6 +107,8 @@ def train(config: RunConfig) -> None:
             )
         monitor.resume(state.update)
         validation = list(validation_batches(config, prepared, held_out))
+        if not validation:
+            monitor.say(f"{task.name}: no utterance is held out, so no validation loss is told")
         if options.memory_probe and state.update < options.updates:
             probe_memory(accelerator, task, model, prepared, options)
         skipped_in_a_row = 0
@@ -157,7 +159,7 @@ def train(config: RunConfig) -> None:
                             waiting_share=waiting, skipped=state.skipped,
                             learning_rate=learning_rate(state.update - 1, options), **used)
             state.validation_loss = None
-            if state.update % options.validate_every == 0 or last:
+            if validation and (state.update % options.validate_every == 0 or last):
                 with state.ema.applied() as averaged:
                     figures = validate(accelerator, task, averaged, validation)
                 state.validation_loss = figures["validation_loss"]
@@ -339,8 +341,7 @@ def validate(
 ) -> dict[str, float]:
     """The mean loss over the held-out batches, as `validation_loss`, and the task's own figures.
 
-    The loss is nan when none are held out. Every process does the same, since of a sharded network
-    none could do it alone.
+    Every process does the same, since of a sharded network none could do it alone.
     """
     sums: dict[str, float] = {"validation_loss": 0.0}
     count = 0
@@ -350,4 +351,4 @@ def validate(
         for name, value in task.figure_sums(network, batch).items():
             sums[name] = sums.get(name, 0.0) + value
         count += task.count(batch)
-    return {name: value / count if count else float("nan") for name, value in sums.items()}
+    return {name: value / count for name, value in sums.items()}
