@@ -21,7 +21,6 @@ from voiceflow.config import UserError
 from voiceflow.data.executors import Executor, rank_and_world, wait_for_all_ranks
 from voiceflow.files import read_json, replacing, write_json
 from voiceflow.generated import Generated
-from voiceflow.generation.spans import parse_span
 from voiceflow.jobs import Job
 from voiceflow.voice import Voice
 
@@ -65,8 +64,7 @@ class Asked:
             if key in _PATHS:
                 value = self.folder / str(value)
             elif key == "spans":
-                spans = [parse_span(str(span)) for span in value]
-                value = spans if self.task == "infill" else [(s.start, s.end) for s in spans]
+                value = [str(span) for span in value]
             told[_ARGUMENTS.get(key, key)] = value
         return told
 

@@ -39,7 +39,7 @@ from voiceflow.generation.plan import (
     within,
 )
 from voiceflow.generation.sample import windows
-from voiceflow.generation.spans import Span, check_spans
+from voiceflow.generation.spans import Span, Spanlike, as_span, check_spans
 from voiceflow.model_folder import ModelFolder
 from voiceflow.models.aligner import PhoneRecogniser
 from voiceflow.models.duration import DurationFlowNetwork
@@ -100,12 +100,12 @@ class Planner:
         self,
         recording: Recording,
         text: str,
-        spans: Sequence[Span | tuple[float, float]],
+        spans: Sequence[Spanlike],
         keep_length: bool = True,
     ) -> tuple[Layout, Plan]:
         """The plan of `infill`, and the recording as it was found."""
         name = str(recording.path or "the recording")
-        ordered = check_spans([Span(*s) for s in spans], recording.seconds)
+        ordered = check_spans([as_span(span) for span in spans], recording.seconds)
         wave = self._wave(recording)
         layout = lay_out_infill(wave, words_of(text), ordered, self.long_aligner, english_lexicon(),
                                 self.log_mel, name, keep_length)
@@ -141,13 +141,18 @@ class Planner:
         return propose_spans(wave, alignment, self.phone_aligner)
 
     def plan_denoise(
-        self, recording: Recording, text: str, spans: Sequence[tuple[float, float]]
+        self, recording: Recording, text: str, spans: Sequence[Spanlike]
     ) -> tuple[Layout, Plan]:
         """The plan of `denoise`: the words around the spans tell which words lie in them."""
         name = str(recording.path or "the recording")
+        ordered = check_spans([as_span(span) for span in spans], recording.seconds)
+        if any(span.words is not None for span in ordered):
+            raise UserError("the spans of denoise are START:END alone: the text holds their words")
         half = self.features.window / 2 / self.features.sample_rate
-        widened = [Span(max(a - half, 0.0), min(b + half, recording.seconds)) for a, b in spans]
-        ordered = check_spans(widened, recording.seconds)
+        ordered = check_spans(
+            [Span(max(s.start - half, 0.0), min(s.end + half, recording.seconds)) for s in ordered],
+            recording.seconds,
+        )
         around = AlignsAround(self.phone_aligner, [(s.start, s.end) for s in ordered])
         layout = lay_out_infill(self._wave(recording), words_of(text), ordered, around,
                                 english_lexicon(), self.log_mel, name)  # fmt: skip
@@ -163,7 +168,7 @@ class Planner:
         return layout, self._planned(layout, name)
 
     def plan_score(
-        self, recording: Recording, text: str, span: Span | tuple[float, float] | None = None
+        self, recording: Recording, text: str, span: Spanlike | None = None
     ) -> tuple[Plan, Tensor]:
         """The plan of `log_likelihood`, and the normalised log-mel (T, M) that is scored.
 
@@ -175,7 +180,7 @@ class Planner:
         mel = self.features.normalise(self.log_mel(torch.from_numpy(wave)))
         mask = torch.ones(len(mel), dtype=torch.bool)
         if span is not None:
-            [asked] = check_spans([Span(*span)], recording.seconds)
+            [asked] = check_spans([as_span(span)], recording.seconds)
             if asked.words is not None:
                 _, plan = self.plan_infill(recording, text, [asked])
                 context = torch.where(plan.mask.unsqueeze(1), 0.0, mel)

@@ -26,7 +26,7 @@ from voiceflow.generation.ranking import Rank, rank
 from voiceflow.generation.render import put_in, stretch
 from voiceflow.generation.sample import Sampled, sample_many
 from voiceflow.generation.sentences import parts_of
-from voiceflow.generation.spans import Span
+from voiceflow.generation.spans import Spanlike
 from voiceflow.jobs import Asked, Job, check_candidates, device_of, settings_of
 from voiceflow.model_folder import ModelFolder
 from voiceflow.planner import EDGE_SILENCE_SECONDS, Known, Planner, Sound, given
@@ -94,13 +94,14 @@ class Voice(Planner):
         self,
         audio: Sound,
         text: str,
-        spans: Sequence[Span | tuple[float, float]],
+        spans: Sequence[Spanlike],
         *,
         keep_length: bool = True,
         **asked: Unpack[Asked],
     ) -> Job:
-        """Fill spans (seconds) of a recording with what the transcript says there.
+        """Fill spans of a recording with what the transcript says there.
 
+        spans: (start, end) in seconds, or as a command's --span has them, "1.20:1.85=NEW WORDS".
         text: the whole transcript as it shall be. A span with words is not listened to; one
         without is heard first, to learn which words lie in it. With keep_length the fill is as
         long as the gap; without, as long as its words take. Outside the spans (widened to whole
@@ -241,7 +242,7 @@ class Voice(Planner):
         self,
         audio: Sound,
         text: str,
-        spans: Sequence[tuple[float, float]] | None = None,
+        spans: Sequence[Spanlike] | None = None,
         **asked: Unpack[Asked],
     ) -> Job:
         """Take transient noise out of a recording by speaking anew what it covers.
@@ -333,7 +334,7 @@ class Voice(Planner):
         self,
         audio: Sound,
         text: str,
-        span: Span | tuple[float, float] | None = None,
+        span: Spanlike | None = None,
         *,
         seed: int = 0,
         probes: int = 4,

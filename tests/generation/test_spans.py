@@ -1,11 +1,13 @@
 """Spans as they are typed, in order, within the audio, apart."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow.config import UserError
-from voiceflow.generation.spans import Span, check_spans, parse_span
+from voiceflow.generation.spans import Span, Spanlike, as_span, check_spans, parse_span
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,19 @@ def test_what_is_no_span_is_shown_with_the_form(text: str) -> None:
     with pytest.raises(UserError, match="START:END in seconds") as raised:
         parse_span(text)
     assert repr(text) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "told", [(1, 2.5, "A B"), Span(1.0, 2.5, "A B"), "1:2.5=A B"], ids=lambda v: type(v).__name__
+)
+def test_a_span_may_be_told_in_three_ways(told: Spanlike) -> None:
+    assert as_span(told) == Span(1.0, 2.5, "A B")
+
+
+@pytest.mark.parametrize("told", [(1.0,), (1, 2, "A", "B"), 1.5, ("one", "two"), None])
+def test_what_is_told_and_is_no_span_is_shown(told: Any) -> None:
+    with pytest.raises(UserError, match=r"a span is \(start, end\) in seconds"):
+        as_span(told)
 
 
 @given(st.permutations([Span(0, 1, "A"), Span(1, 1.5), Span(2, 2.5, "B"), Span(9.5, 10)]))

@@ -43,8 +43,9 @@ def demo(
             f"found only {'--input' if text is None else '--text'}"
         )
     from voiceflow.audio.io import read, write
+    from voiceflow.generation.spans import Span
     from voiceflow.text.normalise import words_of
-    from voiceflow.voice import Span, Voice
+    from voiceflow.voice import Voice
 
     speaker = Voice.load(voice)
     original = out / "original.wav"

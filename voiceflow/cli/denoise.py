@@ -1,12 +1,12 @@
 """`voiceflow denoise`: noise taken out of a recording, and what it covers spoken anew."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from voiceflow.cli.task import InputArgument, OutOption, Task, check_out, get, makes_sound
-from voiceflow.config import UserError
-from voiceflow.generation.spans import parse_span
+from voiceflow.generation.spans import Spanlike, parse_span
 
 
 @makes_sound
@@ -35,13 +35,12 @@ def denoise(
     voiceflow denoise in.flac --text "WHAT IT SAYS" --out out.wav --picture out.png
     """
     given = [parse_span(item) for item in span or []]
-    if any(s.words is not None for s in given):
-        raise UserError("the spans of denoise are START:END alone: the text holds their words")
     check_out(out)
     sound, voice = get(recording), task.load()
-    spans = [(s.start, s.end) for s in given] or voice.propose_noise(sound, text)
+    spans: Sequence[Spanlike] = given
     if not given:
-        shown = " ".join(f"{a:.2f}:{b:.2f}" for a, b in spans)
+        spans = found = voice.propose_noise(sound, text)
+        shown = " ".join(f"{a:.2f}:{b:.2f}" for a, b in found)
         typer.echo(f"noise found at: {shown or 'no place'}", err=True)
     made = voice.denoise(sound, text, spans or None, **task.asked)
     task.finish(made, out, "denoised", f"{recording.name}: {text}")

@@ -33,13 +33,29 @@ def parse_span(text: str) -> Span:
     found = _SPAN.fullmatch(text)
     if not found:
         raise UserError(
-            "--span is START:END in seconds, as 1.20:1.85 or '1.20:1.85=NEW WORDS'; "
+            "a span is START:END in seconds, as 1.20:1.85 or '1.20:1.85=NEW WORDS'; "
             f"found {text!r}"
         )
     words = found["words"]
     return Span(
         float(found["start"]), float(found["end"]), None if words is None else words.strip()
     )
+
+
+Spanlike = Span | tuple[float, float] | tuple[float, float, str] | str  # the last as `parse_span` reads it
+
+
+def as_span(asked: Spanlike) -> Span:
+    """A span, however it was told; raises UserError where it is none."""
+    if isinstance(asked, str):
+        return parse_span(asked)
+    try:
+        start, end, *words = asked
+        return Span(float(start), float(end), *words)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"a span is (start, end) in seconds, or '1.20:1.85=NEW WORDS'; found {asked!r}"
+        ) from error
 
 
 def check_spans(spans: Sequence[Span], seconds: float) -> list[Span]:
