@@ -42,7 +42,8 @@ def parse_span(text: str) -> Span:
     )
 
 
-Spanlike = Span | tuple[float, float] | tuple[float, float, str] | str  # the last as `parse_span` reads it
+# A str as `parse_span` reads it.
+Spanlike = Span | tuple[float, float] | tuple[float, float, str] | str
 
 
 def as_span(asked: Spanlike) -> Span:
