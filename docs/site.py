@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 REPOSITORY = Path(__file__).resolve().parents[1]
 # A file of the repository, and where it stands in the site.
 ELSEWHERE = {
-    "README.md": "tour.md",
+    "README.md": "index.md",
     "CHANGELOG.md": "changes.md",
     "CONTRIBUTING.md": "contributing.md",
     "LICENSE": "licence.txt",

@@ -118,10 +118,10 @@ def test_the_figure_is_shown(site: dict[Path, Seen]) -> None:
         ("../recipes/speed/README.md", "docs/flow.md", "flow.md", "recipes/speed.md"),
         ("../../docs/flow.md", "recipes/speed/README.md", "recipes/speed.md", "../flow.md"),
         ("../speed/README.md", "recipes/vocoder/README.md", "recipes/vocoder.md", "speed.md"),
-        ("../../README.md", "recipes/speed/README.md", "recipes/speed.md", "../tour.md"),
-        ("docs/training.md", "README.md", "tour.md", "training.md"),
-        ("LICENSE", "README.md", "tour.md", "licence.txt"),
-        ("voiceflow/voice.py", "README.md", "tour.md", "voiceflow/voice.py"),  # refused
+        ("../../README.md", "recipes/speed/README.md", "recipes/speed.md", "../index.md"),
+        ("docs/training.md", "README.md", "index.md", "training.md"),
+        ("LICENSE", "README.md", "index.md", "licence.txt"),
+        ("voiceflow/voice.py", "README.md", "index.md", "voiceflow/voice.py"),  # refused
     ],
 )
 def test_links_hold_in_the_repository_and_in_the_site(

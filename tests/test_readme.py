@@ -39,8 +39,11 @@ def arguments(words: list[str]) -> list[str] | None:
 
 
 RECIPES = [f"recipes/{p.parent.name}/README.md" for p in REPOSITORY.glob("recipes/*/README.md")]
-DOCUMENTS = ("README.md", "docs/index.md", "docs/data.md", "docs/benchmark.md", "docs/vocoder.md",
-             *sorted(RECIPES))  # fmt: skip
+DOCUMENTS = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("tour", "measures", "data", "benchmark", "vocoder")),
+    *sorted(RECIPES),
+)
 VOICEFLOW = [
     found
     for name in DOCUMENTS

@@ -104,29 +104,28 @@ class Generated:
         return found
 
     def draw(self, path: Path | str, title: str = "") -> None:
-        """Write a PNG of the spectrogram before and after, with phones and spans.
+        """Write a PNG of the spectrogram with phones and spans, under that of the recording.
 
-        Of a long recording only the minute that begins shortly before the first span.
+        Of a long sound only the minute that begins shortly before the first span.
         """
-        from voiceflow.pictures.spectrogram import infill_picture
+        from voiceflow.pictures.spectrogram import Panel, infill_picture
 
         hop = self.features.hop_seconds
-        after = _timed(self.plan.phones, self.plan.durations, hop)
-        spans_after = [(a * hop, b * hop) for a, b in self.plan.gaps]
-        before_mel, before, spans_before = self.mel, after, spans_after
-        if self.layout is not None:
-            before_mel = self.layout.mel
-            before = _timed_before(self.layout, hop)
-            spans_before = [(g.first * hop, g.last * hop) for g in self.layout.gaps]
         start = 0
         if len(self.mel) * hop > PICTURE_SECONDS:
             begin = self.plan.gaps[0][0] * hop if self.plan.gaps else 0.0
             start = max(int(begin - PICTURE_CONTEXT_SECONDS), 0)
         stretch = slice(round(start / hop), round((start + PICTURE_SECONDS) / hop))
-        infill_picture(
-            Path(path), before_mel[stretch].numpy(), self.mel[stretch].numpy(), self.features,
-            before, after, spans_before, spans_after, title, start,
-        )
+        spoken = _timed(self.plan.phones, self.plan.durations, hop)
+        gaps = [(a * hop, b * hop) for a, b in self.plan.gaps]
+        panels = [Panel("made", self.mel[stretch].numpy(), spoken, gaps)]
+        if self.layout is not None:
+            before = Panel(
+                "before", self.layout.mel[stretch].numpy(), _timed_before(self.layout, hop),
+                [(g.first * hop, g.last * hop) for g in self.layout.gaps],
+            )  # fmt: skip
+            panels = [before, replace(panels[0], name="after")]
+        infill_picture(Path(path), panels, self.features, title, start)
 
 
 def _timed(

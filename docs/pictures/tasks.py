@@ -2,7 +2,7 @@
 
     python docs/pictures/tasks.py ../shared/speech/LibriSpeech [FOLDER]
 
-writes infill.png, edit.png, speak.png, denoise.png and continue.png, and, where FOLDER is given,
+writes infill.jpg, edit.jpg, speak.jpg, denoise.jpg and continue.jpg, and, where FOLDER is given,
 the sounds there. The recordings are of test-clean (Panayotov et al. 2015, CC BY 4.0).
 """
 
@@ -24,7 +24,7 @@ from voiceflow.generated import Generated
 INPUT, PROMPT = "1089-134686-0002", "237-126133-0013"
 NEW_WORD = ("YELLOW", "GOLDEN")
 SAID = "the lamps of the harbour were lit before the ships came in"
-WIDTH, COLOURS = 1200, 96  # of the pictures: small files
+WIDTH = 1100  # pixels of the pictures
 
 
 def made(voice: Voice, root: Path) -> Iterator[tuple[str, Generated]]:
@@ -42,7 +42,7 @@ def made(voice: Voice, root: Path) -> Iterator[tuple[str, Generated]]:
     with tempfile.TemporaryDirectory() as folder:
         noisy = Path(folder) / "noisy.wav"
         write(noisy, Recording.from_mono(samples, rate))
-        yield "denoise", voice.denoise(noisy, given.text, seed=1)
+        yield "denoise", voice.denoise(noisy, given.text, [(2.4, 3.4)], seed=1)
     yield "continue", voice.continue_(given.audio, given.text, prefix=3.0, seed=1)
 
 
@@ -54,12 +54,13 @@ def main() -> None:
     asked = parser.parse_args()
     here = Path(__file__).parent
     for task, sound in made(Voice.load("mini"), asked.root):
-        path = here / f"{task}.png"
-        sound.draw(path, task)
-        with Image.open(path) as picture:
-            small = picture.convert("RGB")
+        path = here / f"{task}.jpg"
+        with tempfile.TemporaryDirectory() as folder:
+            sound.draw(Path(folder) / "large.png", task)
+            with Image.open(Path(folder) / "large.png") as picture:
+                small = picture.convert("RGB")
         small.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
-        small.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        small.save(path, quality=82, optimize=True)
         if asked.sounds:
             sound.save(asked.sounds / f"{task}.wav")
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {sound.recording.seconds:.1f} s")

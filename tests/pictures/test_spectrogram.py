@@ -8,7 +8,7 @@ import pytest
 
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.config import UserError
-from voiceflow.pictures.spectrogram import _band_of, infill_picture
+from voiceflow.pictures.spectrogram import Panel, _band_of, infill_picture
 
 SPEC = FeatureSpec()
 PHONES = [
@@ -32,7 +32,11 @@ def draw(path: Path, n_before: int = 200, n_after: int = 230, **changes) -> np.n
         "title": "a title",
         **changes,
     }
-    infill_picture(path, before, after, SPEC, **given)
+    panels = [
+        Panel("before", before, given["phones_before"], given["spans_before"]),
+        Panel("after", after, given["phones_after"], given["spans_after"]),
+    ]
+    infill_picture(path, panels, SPEC, given["title"])
     pixels: np.ndarray = matplotlib.image.imread(path)
     return pixels
 
@@ -43,6 +47,14 @@ def test_a_picture_grows_with_the_sound(tmp_path: Path) -> None:
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["a.png", "b.png"]
     very_long = draw(tmp_path / "c.png", 2500, 2500)
     assert very_long.shape[1] < 2500 * 2
+
+
+def test_a_panel_alone_is_half_as_high(tmp_path: Path) -> None:
+    both = draw(tmp_path / "a.png", 200, 200)
+    infill_picture(tmp_path / "b.png", [Panel("made", np.zeros((200, SPEC.n_mels)))], SPEC, "one")
+    alone = matplotlib.image.imread(tmp_path / "b.png")
+    assert 0.5 < alone.shape[0] / both.shape[0] < 0.7
+    assert alone.shape[1] == both.shape[1]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""Spectrograms before and after, with their phones and spans."""
+"""Spectrograms of one sound or several, with their phones and spans."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,49 +26,48 @@ _SPAN_ON_DARK, _SPAN_ON_WHITE = "#3cf0ff", "#007f96"
 _TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000, 11025, 12000)
 
 
-def infill_picture(
-    path: Path,
-    before_mel: np.ndarray,
-    after_mel: np.ndarray,
-    spec: FeatureSpec,
-    phones_before: Sequence[TimedPhone],
-    phones_after: Sequence[TimedPhone],
-    spans_before: Sequence[Span],
-    spans_after: Sequence[Span],
-    title: str,
-    start: float = 0.0,
-) -> None:
-    """Write a PNG of the spectrogram before and, under it, after: phones and spans marked.
+@dataclass(frozen=True)
+class Panel:
+    """One spectrogram of a picture.
 
-    before_mel, after_mel: (T, M) natural-log mel, not normalised; the lengths may differ. Times
-    are seconds in each, in which the spectrograms begin at `start`. Phones may carry word
-    positions, which are not drawn, nor are phones of no length. Raises UserError when the file
+    mel: (T, M) natural-log mel, not normalised. Phones may carry word positions, which are not
+    drawn, nor are phones of no length. Times are seconds.
+    """
+
+    name: str
+    mel: np.ndarray
+    phones: Sequence[TimedPhone] = ()
+    spans: Sequence[Span] = ()
+
+
+def infill_picture(
+    path: Path, panels: Sequence[Panel], spec: FeatureSpec, title: str, start: float = 0.0
+) -> None:
+    """Write a PNG of spectrograms one under the other, with their phones and spans marked.
+
+    They begin at `start` seconds, and may be of different lengths. Raises UserError when the file
     cannot be written.
     """
     from matplotlib.ticker import MultipleLocator
 
-    seconds = max(len(before_mel), len(after_mel)) * spec.hop_seconds
+    seconds = max(len(panel.mel) for panel in panels) * spec.hop_seconds
     width = float(np.clip(_INCHES_PER_SECOND * seconds, _FEWEST_INCHES, _MOST_INCHES))
-    figure = new_page(width, 6.6, title, dpi=120)
-    loudest = float(max(before_mel.max(), after_mel.max()))
-    quietest = float(np.percentile(np.concatenate([before_mel, after_mel]), 3))
+    figure = new_page(width, 1.0 + 2.8 * len(panels), title, dpi=120)
+    loudest = float(max(panel.mel.max() for panel in panels))
+    quietest = float(np.percentile(np.concatenate([panel.mel for panel in panels]), 3))
 
-    axes = figure.subplots(2, 1, sharex=True)
-    rows = (
-        (axes[0], "before", before_mel, phones_before, spans_before),
-        (axes[1], "after", after_mel, phones_after, spans_after),
-    )
-    for ax, name, mel, phones, spans in rows:
-        image = draw_mel(ax, mel, spec, quietest, loudest, start)
-        shown = [p for p in phones if start <= p[1] and p[2] <= start + seconds]
-        _draw_phones(ax, shown, spans)
-        _draw_spans(ax, [(a, b) for a, b in spans if start <= a and b <= start + seconds])
-        ax.set_ylabel(f"{name} (Hz)")
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, panel in zip(axes, panels, strict=True):
+        image = draw_mel(ax, panel.mel, spec, quietest, loudest, start)
+        shown = [p for p in panel.phones if start <= p[1] and p[2] <= start + seconds]
+        _draw_phones(ax, shown, panel.spans)
+        _draw_spans(ax, [(a, b) for a, b in panel.spans if start <= a and b <= start + seconds])
+        ax.set_ylabel(f"{panel.name} (Hz)")
     axes[0].set_xlim(start, start + seconds)
-    axes[1].set_xlabel("seconds")
-    axes[1].xaxis.set_major_locator(MultipleLocator(0.5 if seconds < 4 else 1))
-    axes[1].xaxis.set_minor_locator(MultipleLocator(0.1))
-    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=40, fraction=0.5 / width)
+    axes[-1].set_xlabel("seconds")
+    axes[-1].xaxis.set_major_locator(MultipleLocator(0.5 if seconds < 4 else 1))
+    axes[-1].xaxis.set_minor_locator(MultipleLocator(0.1))
+    bar = figure.colorbar(image, ax=list(axes), pad=0.01, aspect=40, fraction=0.5 / width)
     bar.set_label("log-mel (natural)")
     write_page(figure, path)
 

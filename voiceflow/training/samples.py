@@ -22,7 +22,7 @@ from voiceflow.generation.sample import sample
 from voiceflow.models.adversary import VocoderGame
 from voiceflow.models.phases import PhaseLosses
 from voiceflow.nn.spectral import SpectralDistance
-from voiceflow.pictures.spectrogram import infill_picture
+from voiceflow.pictures.spectrogram import Panel, infill_picture
 from voiceflow.text.phones import PhoneTable
 from voiceflow.vocoders.choice import vocoder_of
 from voiceflow.vocoders.griffin_lim import GriffinLim
@@ -106,9 +106,14 @@ def draw_samples(
         spans = [(a * hop, b * hop) for a, b in plan.gaps]
         picture = sound.with_suffix(".png")
         infill_picture(
-            picture, mel.numpy(), made.numpy(), features, timed, timed, spans, spans,
-            f"{row.id}, update {update}: original, {name} generated",
-        )  # fmt: skip
+            picture,
+            [
+                Panel("original", mel.numpy(), timed, spans),
+                Panel("generated", made.numpy(), timed, spans),
+            ],
+            features,
+            f"{row.id}, update {update}: {name}",
+        )
         yield Shown(name, wave, features.sample_rate, sound, picture)
 
 
@@ -130,9 +135,11 @@ def vocode_sample(
     found = LogMel(features)(made)
     picture = sound.with_suffix(".png")
     infill_picture(
-        picture, mel.numpy(), found.numpy(), features, [], [], [], [],
-        f"{row.id}, update {update}: original, made anew",
-    )  # fmt: skip
+        picture,
+        [Panel("original", mel.numpy()), Panel("made anew", found.numpy())],
+        features,
+        f"{row.id}, update {update}",
+    )
     with torch.no_grad():
         apart = SpectralDistance()(made[None], torch.from_numpy(original)[None])
     figures = {"stft_distance": float(apart)}
