@@ -108,7 +108,7 @@ class Voice(Planner):
         phones) and their 10 ms cross-fades every sample stays the recording's own.
 
         >>> words = "who is humpy dumpy asked the mice"
-        >>> made = voice.infill("mice.flac", words, [(1.6, 2.8)], preset="fast")
+        >>> made = voice.infill("mice.flac", words, [(1.6, 2.8)])
         >>> made.save("filled.flac")
         >>> made.recording.seconds
         4.47
@@ -134,7 +134,7 @@ class Voice(Planner):
         do not differ, or nothing of the recording would stay.
 
         >>> old = "who is humpy dumpy asked the mice"
-        >>> made = voice.edit("mice.flac", old, old.replace("the mice", "a tree"), preset="fast")
+        >>> made = voice.edit("mice.flac", old, old.replace("the mice", "a tree"))
         >>> [p["phone"] for p in made.report()["phones"] if p["phone"] != "SIL"]
         ['AH_S', 'T_B', 'R_I', 'IY_E']
         """
@@ -153,7 +153,7 @@ class Voice(Planner):
         UserError where the text does not fit or nothing is left to say.
 
         >>> words = "I know no such place said the tree to the mice"
-        >>> made = voice.continue_("tree.flac", words, preset="fast")
+        >>> made = voice.continue_("tree.flac", words)
         >>> made.recording.seconds > 4.25
         True
         """
@@ -182,7 +182,7 @@ class Voice(Planner):
         prompt_text is given, or they do not fit.
 
         >>> said = "I know no such place said the tree"
-        >>> made = voice.speak("good morning", prompt="tree.flac", prompt_text=said, preset="fast")
+        >>> made = voice.speak("good morning", prompt="tree.flac", prompt_text=said)
         >>> made.save("morning.wav")
         """
         check_speed(speed)
@@ -252,7 +252,7 @@ class Voice(Planner):
         which words lie in it. Raises UserError where no noise is found or the text does not fit.
 
         >>> words = "who is humpy dumpy asked the mice"
-        >>> made = voice.denoise("mice.flac", words, [(2.0, 2.4)], preset="fast")
+        >>> made = voice.denoise("mice.flac", words, [(2.0, 2.4)])
         >>> made.recording.seconds
         4.47
         """
@@ -278,7 +278,7 @@ class Voice(Planner):
 
         >>> said = "that is a very fine cap you have he said"
         >>> made = voice.style_transfer("mice.flac", "who is humpy dumpy asked the mice",
-        ...                             "cap.flac", said, preset="fast")
+        ...                             "cap.flac", said)
         >>> made.recording.seconds
         4.47
         """
@@ -301,7 +301,7 @@ class Voice(Planner):
         Guidance is 0 unless it is asked for, and durations are drawn where the voice has a network
         that draws them. Seeds are seed, seed + 1, ...
 
-        >>> [made.seed for made in voice.sample("good morning", 2, preset="fast")]
+        >>> [made.seed for made in voice.sample("good morning", 2)]
         [0, 1]
         """
         if count < 1:
@@ -363,7 +363,7 @@ class Voice(Planner):
     def planned(self, task: str, **told: Any) -> Job:
         """A task by the name of its method, with its arguments, planned and not yet sampled.
 
-        >>> jobs = [voice.planned("infill", audio="mice.flac", spans=[(1.6, 2.8)], preset="fast",
+        >>> jobs = [voice.planned("infill", audio="mice.flac", spans=[(1.6, 2.8)],
         ...                       text="who is humpy dumpy asked the mice", seed=n)
         ...         for n in range(2)]
         >>> [made.seed for made in voice.run(jobs)]

@@ -10,7 +10,7 @@ source "$(dirname "$0")/../common.sh"
 needs=LJSpeech-1.1
 options 5 "$@"
 
-corpus=$speech/LJSpeech-1.1 networks=(model=mini duration=mini sample=mini) gaps=(--samples 4)
+corpus=$speech/LJSpeech-1.1 networks=(model=mini duration=mini sample=fast) gaps=(--samples 4)
 [ "$thumbnail" ] && gaps=(--samples 1 --steps 1 --limit 1)
 
 # adapt OUT [KEY=VALUE ...]: both of mini's networks, trained on.

@@ -6,7 +6,7 @@
 source "$(dirname "$0")/../common.sh"
 needs=LJSpeech-1.1 own_options="--processes N" processes=2 batches=2
 features=hifigan22k every=16 trials=100
-networks=(model=mini duration=mini aligner=mini vocoder=mini sample=mini)
+networks=(model=mini duration=mini aligner=mini vocoder=mini sample=fast)
 options 10 "$@"
 
 kept=$data/kept subset=unseen sounds=$data/train
