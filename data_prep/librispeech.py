@@ -75,11 +75,16 @@ def read(root: Path, subset: str) -> Iterator[Utterance | Rejected]:
     (saying which are there) and for a folder of another layout.
     """
     folder = root / subset
-    if not subset or not folder.is_dir():
+    if not subset:
+        raise UserError(
+            f"{root}: say which part of LibriSpeech by its subset, as train-clean-5: "
+            f"{what_is_there(root)}"
+        )
+    if not folder.is_dir():
         raise UserError(
             f"LibriSpeech subset {subset!r} is not in {root}: {what_is_there(root)}; name "
             "another, or fetch it: "
-            f"python -m data_prep.librispeech {root} {subset or 'SUBSET'} --download"
+            f"python -m data_prep.librispeech {root} {subset} --download"
         )
     chapters = sorted(path for path in folder.glob("*/*") if path.is_dir())
     if not chapters:

@@ -8,7 +8,7 @@ recipe=$(basename "$PWD")
 cd ../..
 here=recipes/$recipe data=data/$recipe runs=runs/$recipe
 PATH=$PWD/.venv/bin:$PATH
-from=1 to=0 last=0 speech='' thumbnail='' workers='' processes=1 batches=1 own_options='' needs=''
+from=1 to=0 last=0 scored='' speech='' thumbnail='' workers='' processes=1 batches=1 own_options='' needs=''
 fetch=--download budget=cpu device=cpu subsets=() networks=() overrides=() titles=()
 stage=0 changed=''
 # A few small updates, whatever a recipe's settings say: `--thumbnail`.
@@ -27,7 +27,7 @@ usage() {
 
   --from N, --to N  the first and the last stage to run, of 1 to $last
   --speech DIR      where the corpora are, or are fetched to: \$VOICEFLOW_SPEECH_DIR, else
-                    ../shared/speech beside the checkout
+                    corpora/ in the checkout
   --thumbnail       all stages on a little real speech with tiny networks: runs/thumbnail/$recipe
   --workers N       processes that prepare data; as many as there are cores if not given
 END
@@ -41,7 +41,8 @@ END
 }
 
 # options LAST [WORDS ...]: read the command line of a recipe with LAST stages. Its own options are
-# named in own_options, the folders under --speech that its thumbnail is made of in needs.
+# named in own_options, the folders under --speech that its thumbnail is made of in needs, the stage
+# that needs the scorers of the extra eval in scored.
 options() {
   last=$1 to=$1
   shift
@@ -72,11 +73,17 @@ options() {
   { [ "$from" -le "$to" ] && [ "$to" -le "$last" ]; } ||
     wrong "stages are 1 to $last, found --from $from --to $to"
   case $speech in
-    '') speech=${VOICEFLOW_SPEECH_DIR:-../shared/speech} ;;
+    '') speech=${VOICEFLOW_SPEECH_DIR:-corpora} ;;
     /*) ;;
     *) speech=$where/$speech ;;
   esac
   command -v voiceflow > /dev/null || wrong "voiceflow is not installed: make setup"
+  if [ "$scored" ] && [ ! "$thumbnail" ] && [ "$to" -ge "$scored" ]; then
+    python -c 'import importlib.util as there, sys
+sys.exit(any(there.find_spec(n) is None for n in ("resemblyzer", "speechmos", "pesq", "pystoi")))' ||
+      wrong "stage $scored measures with scorers that are not here:" \
+        ".venv/bin/pip install -e '.[eval]' -c constraints.txt (or --to $((scored - 1)))"
+  fi
   [ ${#given[@]} -eq 0 ] || subsets=("${given[@]}")
   if [ "$thumbnail" ]; then
     for part in $needs; do
@@ -142,15 +149,16 @@ once() {
 # settings NAME: the overrides in NAME.txt, where the recipe has it.
 settings() { [ ! -f "$here/$1.txt" ] || grep -v '^#' "$here/$1.txt"; }
 
-# keep_aside LJSPEECH EVERY: $data/table.tsv of its sentences, for `voiceflow prepare table`, each
-# EVERY-th as one of the speaker LJ-unseen; those in LibriSpeech's layout too: $data/kept/unseen.
+# keep_aside LJSPEECH EVERY [LIST]: $data/table.tsv of its sentences, or of those in LIST, for
+# `voiceflow prepare table`, each EVERY-th as one of the speaker LJ-unseen; those in LibriSpeech's
+# layout too: $data/kept/unseen.
 keep_aside() {
   local kept=$data/kept/unseen/LJ/1
   mkdir -p "$kept"
   awk -F'|' -v every="$2" -v wavs="$1/wavs" -v kept="$kept/LJ-1.trans.txt" '
     BEGIN { OFS = "\t"; print "id", "audio", "text", "speaker"; printf "" > kept }
     { print $1, wavs "/" $1 ".wav", $3, NR % every ? "LJ" : "LJ-unseen" }
-    NR % every == 0 { print $1 " " $3 > kept }' "$1/metadata.csv" > "$data/table.tsv"
+    NR % every == 0 { print $1 " " $3 > kept }' "${3:-$1/metadata.csv}" > "$data/table.tsv"
   cut -d ' ' -f 1 "$kept/LJ-1.trans.txt" | while read -r id; do
     ln -sf "$1/wavs/$id.wav" "$kept/$id.wav"
   done

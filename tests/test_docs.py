@@ -22,7 +22,7 @@ from tests.test_doctests import RECORDINGS, TASKS
 from tests.test_readme import PYTHON_BLOCK
 from voiceflow.cli.prepare import AlignerName
 from voiceflow.generated import Generated
-from voiceflow.jobs import Asked
+from voiceflow.jobs import SampleOptions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
@@ -140,7 +140,7 @@ def code_of(name: str) -> set[str]:
 
 def test_the_pages_name_all_that_there_is() -> None:
     assert {*CORPORA, *AlignerName} <= code_of("data.md")
-    assert {*TASKS, *Asked.__annotations__} <= code_of("python.md")
+    assert {*TASKS, *SampleOptions.__annotations__} <= code_of("python.md")
     assert {one.name for one in fields(Generated)} <= code_of("python.md")
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from voiceflow.config import SampleConfig, UserError, load_group
-from voiceflow.jobs import Asked, device_of, settings_of
+from voiceflow.jobs import SampleOptions, device_of, settings_of
 
 OWN = SampleConfig(steps=3, solver="euler", guidance=0.2, path="variance_preserving")
 
 
 def test_nothing_asked_is_the_voices_own() -> None:
     assert settings_of(OWN, {}) == OWN
-    nothing: Asked = {"preset": None, "steps": None, "grid": None, "dtype": None, "seed": 3}
+    nothing: SampleOptions = {"preset": None, "steps": None, "grid": None, "dtype": None, "seed": 3}
     assert settings_of(OWN, nothing) == OWN
 
 

@@ -48,6 +48,13 @@ class Generated:
     ranks: tuple[Rank, ...] = field(default=())
     chosen: int = 0
 
+    def __repr__(self) -> str:
+        sound, gaps = self.recording, len(self.plan.gaps)
+        return (
+            f"Generated({sound.seconds:.2f} s at {sound.sample_rate} Hz, "
+            f"{gaps} gap{'s' * (gaps != 1)}, seed {self.seed})"
+        )
+
     def save(self, path: Path | str) -> None:
         """Write the sound as .wav or .flac, tagged; UserError when it cannot be written."""
         write(Path(path), self.recording, self.tag)

@@ -19,7 +19,7 @@ PRESETS = ("paper", "best", "fast")
 _CONSTANT_OF = {"sway": "sway", "shifted": "shift"}  # grid -> field of SampleConfig
 
 
-class Asked(TypedDict, total=False):
+class SampleOptions(TypedDict, total=False):
     """How a task is done; the voice's own preset where a value is missing or None.
 
     preset: paper, best or fast. settings: all of a preset's values, in its place. steps, solver,
@@ -56,11 +56,18 @@ class Job:
     layout: Layout | None = None
 
 
-def settings_of(own: SampleConfig, asked: Asked) -> SampleConfig:
+def settings_of(own: SampleConfig, asked: SampleOptions) -> SampleConfig:
     """A voice's own settings, or a preset's, with what is asked for instead.
 
-    Raises UserError for a preset or a grid that is not known; other values are checked by `sample`.
+    Raises UserError for an option, a preset or a grid that is not known; other values are checked
+    by `sample`.
     """
+    known = SampleOptions.__annotations__
+    if unknown := sorted(set(asked) - set(known)):
+        raise UserError(
+            f"{', '.join(unknown)}: not known: beside its own arguments a task takes "
+            f"{', '.join(known)}"
+        )
     if (settings := asked.get("settings")) is None:
         settings = own
     elif asked.get("preset") is not None:

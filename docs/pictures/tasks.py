@@ -1,6 +1,6 @@
 """Draws the pictures of the README's five tasks: what `mini` makes of a LibriSpeech recording.
 
-    python docs/pictures/tasks.py ../shared/speech/LibriSpeech [FOLDER]
+    python docs/pictures/tasks.py corpora/LibriSpeech [FOLDER]
 
 writes infill.jpg, edit.jpg, speak.jpg, denoise.jpg and continue.jpg, and, where FOLDER is given,
 the sounds there. The recordings are of test-clean (Panayotov et al. 2015, CC BY 4.0).

@@ -5,7 +5,7 @@
 #   recipes/librispeech100/run.sh [--from N] [--to N] [KEY=VALUE ...]
 source "$(dirname "$0")/../common.sh"
 needs='LibriSpeech/train-clean-100 LibriSpeech/test-clean' own_options="--processes N, --subset NAME"
-subsets=(train-clean-100) batches=2 features=voicebox16k every=64 trials=200 budget=gpu device=cuda
+scored=10 subsets=(train-clean-100) batches=2 features=voicebox16k every=64 trials=200 budget=gpu device=cuda
 networks=(model=base duration=base aligner=mini vocoder=base)
 options 10 "$@"
 

@@ -5,7 +5,7 @@
 #   recipes/librispeech960/run.sh [--from N] [--to N] [--processes GPUS] [KEY=VALUE ...]
 source "$(dirname "$0")/../common.sh"
 needs='LibriSpeech/train-clean-5 LibriSpeech/train-clean-100 LibriSpeech/test-clean' own_options="--processes N, --subset NAME"
-subsets=(train-clean-100 train-clean-360 train-other-500) processes=8 batches=8
+scored=10 subsets=(train-clean-100 train-clean-360 train-other-500) processes=8 batches=8
 features=voicebox16k every=64 trials=200 budget=gpu device=cuda
 networks=(model=voicebox330m duration=base aligner=mini vocoder=base)
 options 10 "$@"

@@ -5,7 +5,7 @@
 #   recipes/libritts/run.sh [--from N] [--to N] [KEY=VALUE ...]
 source "$(dirname "$0")/../common.sh"
 needs='LibriSpeech/train-clean-5 LibriSpeech/test-clean' own_options="--processes N, --subset NAME"
-subsets=(train-clean-100 train-clean-360) batches=2 features=vocos24k every=64 trials=200
+scored=10 subsets=(train-clean-100 train-clean-360) batches=2 features=vocos24k every=64 trials=200
 budget=gpu device=cuda networks=(model=base duration=base aligner=mini vocoder=base)
 options 10 "$@"
 

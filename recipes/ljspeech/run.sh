@@ -4,7 +4,7 @@
 #
 #   recipes/ljspeech/run.sh [--from N] [--to N] [KEY=VALUE ...]
 source "$(dirname "$0")/../common.sh"
-needs=LJSpeech-1.1 own_options="--processes N" processes=2 batches=2
+needs=LJSpeech-1.1 own_options="--processes N" processes=2 batches=2 scored=10
 features=hifigan22k every=16 trials=100
 networks=(model=mini duration=mini aligner=mini vocoder=mini sample=fast)
 options 10 "$@"

@@ -5,7 +5,7 @@
 #   recipes/mini_librispeech/run.sh [--from N] [--to N] [KEY=VALUE ...]
 source "$(dirname "$0")/../common.sh"
 needs='LibriSpeech/train-clean-5 LibriSpeech/test-clean' own_options="--processes N, --subset NAME"
-subsets=(train-clean-5) processes=2 batches=2 features=voicebox16k every=16 trials=40
+scored=10 subsets=(train-clean-5) processes=2 batches=2 features=voicebox16k every=16 trials=40
 networks=(model=mini duration=mini aligner=mini vocoder=mini sample=fast)
 options 11 "$@"
 

@@ -4,7 +4,7 @@
 #
 #   recipes/vocoder/run.sh [--from N] [--to N] [KEY=VALUE ...]
 source "$(dirname "$0")/../common.sh"
-needs='LibriSpeech/train-clean-5 LibriSpeech/test-clean'
+needs='LibriSpeech/train-clean-5 LibriSpeech/test-clean' scored=7
 networks=(vocoder=mini)
 options 7 "$@"
 

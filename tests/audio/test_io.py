@@ -1,5 +1,6 @@
 """Files in and out: samples bit for bit, and a clear word for every file that is no recording."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,20 @@ def test_a_wave_becomes_a_file(tmp_path: Path) -> None:
     back = read(tmp_path / "new" / "a.wav")
     assert back.subtype == "PCM_16"
     assert np.abs(back.mono() - wave.clip(-1, 1)).max() <= 1 / 32768
+
+
+@pytest.mark.parametrize("shape", [(), (500, 1), (1, 500), (2, 3, 4)])
+def test_a_wave_is_of_one_dimension(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=rf"shape \(n,\), found {re.escape(str(shape))}"):
+        Recording.from_mono(np.zeros(shape), 16000)
+
+
+def test_a_recording_is_shown_in_a_line(tmp_path: Path) -> None:
+    stereo = Recording(np.zeros((4470, 2), np.int16), 1000, "PCM_16")
+    assert repr(stereo) == "Recording(4.47 s at 1000 Hz, 2 channels)"
+    path = tmp_path / "a.wav"
+    write(path, Recording.from_mono(np.zeros(8000), 16000))
+    assert repr(read(path)) == f"Recording(0.50 s at 16000 Hz, 1 channel, {path})"
 
 
 def missing(folder: Path) -> Path:

@@ -135,7 +135,7 @@ def test_an_aligner_is_asked_of_a_voice_that_carries_one(
 ) -> None:
     where = ["prepare", "table", "--root", str(tmp_path), "--out", str(tmp_path / "o")]
     assert run(monkeypatch, *where, "--aligner", "ctc") == 2
-    assert "name the voice that carries it by --voice" in capsys.readouterr().err
+    assert "name the voice that carries it, as --voice mini" in capsys.readouterr().err
     assert run(monkeypatch, *where, "--aligner", "ctc", "--voice", str(tmp_path)) == 2
     assert "carries no aligner" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()

@@ -12,11 +12,13 @@ import pytest
 
 from data_prep import librispeech
 from voiceflow.audio.io import read
-from voiceflow.batch import Work, read_tasks, run_batch
+from voiceflow.batch import COMMON, TASKS, TYPES, Work, read_tasks, run_batch
+from voiceflow.cli.batch import batch
 from voiceflow.config import UserError
 from voiceflow.data.executors import Processes, Ray
 from voiceflow.data.manifest import Utterance
 from voiceflow.files import read_json
+from voiceflow.jobs import SampleOptions
 
 
 @pytest.fixture
@@ -143,7 +145,11 @@ def test_a_cluster_makes_the_same(
     [
         ("{", "line 1: no JSON object"),
         ('["a"]', "line 1: no JSON object"),
-        ('{"task": "speak", "text": "a"}', "id None is no file name"),
+        ('{"task": "speak", "text": "a"}', "line 1: id is missing"),
+        ('{"id": null, "task": "speak", "text": "a"}', "line 1: id is missing"),
+        ('{"id": 7, "task": "speak", "text": "a"}', "line 1: id 7 is no file name"),
+        ('{"id": "a", "text": "a"}', "line 1: task is missing: one of infill, edit"),
+        ('{"id": "a", "task": ["edit"]}', r"task \['edit'\] is not one of infill, edit"),
         ('{"id": "../a", "task": "speak", "text": "a"}', "id '../a' is no file name"),
         ('{"id": "a", "task": "sing", "text": "a"}', "task 'sing' is not one of infill, edit"),
         ('{"id": "a", "task": "edit", "input": "a.wav"}', "edit needs from, to"),
@@ -154,6 +160,72 @@ def test_a_cluster_makes_the_same(
 def test_wrong_lines(tmp_path: Path, line: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         read_tasks(lines(tmp_path / "t.jsonl", line + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"spans": "1.6:2.8"}, r"spans must be a list .* found '1.6:2.8'"),
+        ({"spans": [1.6, 2.8]}, "spans must be a list .* found 1.6"),
+        ({"spans": [["a", 2.8]]}, r"spans must be a list .* found \['a', 2.8\]"),
+        ({"spans": [[1.6, 2.8, 3]]}, r"spans must be a list .* found \[1.6, 2.8, 3\]"),
+        ({"spans": [[1.6, 2.8, "A", "B"]]}, "spans must be a list"),
+        ({"spans": [[True, 2.8]]}, "spans must be a list"),
+        ({"spans": ["2.8"]}, "spans must be a list .* found '2.8'"),
+        ({"spans": []}, r"spans must be a list .* found \[\]"),
+        ({"steps": "4"}, "steps must be a whole number, found '4'"),
+        ({"steps": 4.0}, "steps must be a whole number, found 4.0"),
+        ({"seed": True}, "seed must be a whole number, found true"),
+        ({"candidates": [2]}, r"candidates must be a whole number, found \[2\]"),
+        ({"guidance": "0.7"}, "guidance must be a number, found '0.7'"),
+        ({"keep_length": "no"}, "keep_length must be true or false, found 'no'"),
+        ({"keep_length": 0}, "keep_length must be true or false, found 0"),
+        ({"text": 5}, "text must be a string, found 5"),
+        ({"input": ["a.wav"]}, r"input must be a string, found \['a.wav'\]"),
+        ({"solver": 2}, "solver must be a string, found 2"),
+    ],
+)
+def test_values_of_the_wrong_type(tmp_path: Path, told: dict[str, Any], reason: str) -> None:
+    task = {"id": "a", "task": "infill", "input": "a.wav", "text": "A", "spans": ["1:2"], **told}
+    with pytest.raises(UserError, match=f"line 1: {reason}"):
+        read_tasks(lines(tmp_path / "t.jsonl", task))
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([[1.6, 2.8]], [(1.6, 2.8)]),
+        ([[1, 2, "NEW WORDS"], "3:4", "4:5=MORE"], [(1, 2, "NEW WORDS"), "3:4", "4:5=MORE"]),
+        (["1.20:1.85"], ["1.20:1.85"]),
+    ],
+)
+def test_spans_are_what_python_takes(
+    tmp_path: Path, spans: list[Any], expected: list[Any]
+) -> None:
+    task = {"id": "a", "task": "infill", "input": "a.wav", "text": "A", "spans": spans}
+    [line] = read_tasks(lines(tmp_path / "t.jsonl", task))
+    assert line.arguments()["spans"] == expected
+    assert line.arguments()["audio"] == tmp_path / "a.wav"
+
+
+def test_values_that_are_null_are_left_out(tmp_path: Path) -> None:
+    task = {"id": "a", "task": "speak", "text": "A", "speed": 1, "prompt": None, "steps": None}
+    [line] = read_tasks(lines(tmp_path / "t.jsonl", task))
+    assert line.arguments() == {"text": "A", "speed": 1}
+    assert line.line == task
+
+
+def test_every_key_has_a_type_and_every_option_of_a_task_is_one() -> None:
+    assert set(TYPES) == {*COMMON, *(k for keys in TASKS.values() for k in (*keys[0], *keys[1]))}
+    assert set(COMMON) == set(SampleOptions.__annotations__) - {"settings"}
+
+
+def test_the_help_lists_the_keys_of_each_task() -> None:
+    told = " ".join((batch.__doc__ or "").split())
+    for task, (needed, allowed) in TASKS.items():
+        keys = ", ".join(needed) + (f"; {', '.join(allowed)}" if allowed else "")
+        assert f"{task}: {keys}." in told
+    assert f"All: {', '.join(COMMON)}." in told
 
 
 def test_an_id_twice_and_a_missing_file(tmp_path: Path) -> None:

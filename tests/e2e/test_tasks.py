@@ -20,8 +20,9 @@ from voiceflow.audio.io import Recording, load_mono, read, resample
 from voiceflow.config import UserError, UserNote
 from voiceflow.generated import Generated
 from voiceflow.generation.ranking import Rank
+from voiceflow.spoken import PAUSE_SECONDS
 from voiceflow.text.phones import SILENCE
-from voiceflow.voice import PAUSE_SECONDS, Voice
+from voiceflow.voice import Voice
 
 SAID = "HE IS CALLED AS YOU KNOW THE APOSTLE OF THE INDIES"
 HOP = 160
@@ -414,9 +415,17 @@ def test_a_pace_that_no_one_speaks_at_is_told(
     voice: Voice, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(voice, "predict_durations", five_each)
-    with pytest.warns(UserNote, match=r"phones in .* a second; this voice would take .* hurried"):
+    hurried = r"phones in .* a second; this voice would take .* hurried"
+    with pytest.warns(UserNote, match=f"{hurried}.*leave out --keep-length") as notes:
         voice.edit(recording, SAID, SAID.replace("KNOW", "UNDERSTAND IT ALL"), keep_length=True,
                    steps=1)  # fmt: skip
+    assert {note.filename for note in notes} == {__file__}
+    spoken = voice.align(recording, SAID).spoken()
+    start, end = spoken[4].start, spoken[4].end
+    new = SAID.replace("KNOW", "UNDERSTAND IT ALL")
+    with pytest.warns(UserNote, match=f"{hurried}.*--natural-length; keep_length=False in Python"):
+        voice.planned("infill", audio=recording, text=new,
+                      spans=[(start, end, "UNDERSTAND IT ALL")])  # fmt: skip
 
 
 def test_sound_is_written_and_read_back(voice: Voice, tmp_path: Path) -> None:

@@ -132,14 +132,15 @@ def test_a_pace_that_no_one_speaks_at_is_told(wanted: float, given: int, word: s
     assert (given / wanted < HURRIED or given / wanted > DRAGGED) == (word is not None)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        note_pace(PHONES, wanted, given, HOP, "it.wav")
+        note_pace(PHONES, wanted, given, HOP, "it.wav", "Speak slowly")
     assert len(notes) == (word is not None)
     if word:
         assert notes[0].category is UserNote
         said = str(notes[0].message)
         assert f"it.wav: 2 phones in {given * HOP:.2f} s are {2 / given / HOP:.0f} a second" in said
         assert "this voice would take 0.20 s" in said
-        assert f"it will sound {word}" in said
+        assert said.endswith(f"it will sound {word}. Speak slowly")
+        assert notes[0].filename == __file__
 
 
 @pytest.mark.parametrize(("phones", "wanted", "given"), [
@@ -148,4 +149,4 @@ def test_a_pace_that_no_one_speaks_at_is_told(wanted: float, given: int, word: s
 def test_silence_has_no_pace(phones: list[str], wanted: float, given: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        note_pace(phones, wanted, given, HOP, "it.wav")
+        note_pace(phones, wanted, given, HOP, "it.wav", "Speak slowly")

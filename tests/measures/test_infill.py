@@ -195,7 +195,7 @@ def test_every_way_has_its_row_in_order(run: Run) -> None:
     assert all(str(row) in run.printed for row in run.rows.values())
     assert "2 gaps of 2 speakers" in run.printed
     assert "1 left out" in run.printed
-    assert "pip install 'voiceflow[eval]'" in run.printed  # for the likeness, which is not here
+    assert "pip install -e '.[eval]'" in run.printed  # for the likeness, which is not here
 
 
 def test_what_is_known_of_an_untrained_voice_and_of_simple_fills(run: Run) -> None:

@@ -303,7 +303,7 @@ def test_a_missing_peft_is_told_with_its_install_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     network = ModelFolder.open(tiny_voice).load("velocity")
-    with pytest.raises(UserError, match=r"pip install 'voiceflow\[finetune\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[finetune\]'"):
         adapt(network, LORA)
 
 

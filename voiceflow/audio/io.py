@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, prod
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,14 @@ class Recording:
     subtype: str
     path: Path | None = None
 
+    def __repr__(self) -> str:
+        channels = prod(self.samples.shape[1:])
+        where = f", {self.path}" if self.path else ""
+        return (
+            f"Recording({self.seconds:.2f} s at {self.sample_rate} Hz, {channels} "
+            f"channel{'s' * (channels != 1)}{where})"
+        )
+
     @property
     def seconds(self) -> float:
         """Duration."""
@@ -62,7 +70,15 @@ class Recording:
 
     @staticmethod
     def from_mono(wave: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> Recording:
-        """(n,) float samples as a one-channel recording; what exceeds full scale is clipped."""
+        """(n,) float samples as a one-channel recording; what exceeds full scale is clipped.
+
+        Raises UserError for any other shape.
+        """
+        if wave.ndim != 1:
+            raise UserError(
+                f"a wave of one channel has the shape (n,), found {wave.shape}: take one channel, "
+                "or the mean of all"
+            )
         return Recording(from_float(wave, subtype)[:, None], sample_rate, subtype)
 
 

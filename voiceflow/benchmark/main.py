@@ -24,7 +24,7 @@ from voiceflow.benchmark.work import Generate, Judge, Weigh, leads, require_same
 from voiceflow.config import BenchmarkConfig, UserError, load_group
 from voiceflow.data.executors import Executor
 from voiceflow.data.manifest import Utterance
-from voiceflow.jobs import Asked
+from voiceflow.jobs import SampleOptions
 from voiceflow.voice import Voice
 
 
@@ -41,7 +41,7 @@ def run(
     seed: int = 0,
     listed: Path | None = None,
     outputs: Path | None = None,
-    sampling: Asked | None = None,
+    sampling: SampleOptions | None = None,
     executor: Executor | None = None,
     device: str = "cpu",
     trials_only: bool = False,
@@ -128,7 +128,7 @@ def run_sweep(
 ) -> dict[str, Any]:
     """The same trials with other settings; the first of them with calibration, for the report.
 
-    grids: as `Asked` has them, None for the voice's own.
+    grids: as `SampleOptions` has them, None for the voice's own.
     Each is a benchmark of its own under `out`, and goes on where it stopped; the result of the
     whole is that of the first with all points beside it.
     """

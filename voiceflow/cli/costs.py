@@ -218,7 +218,7 @@ def ablation(
         str, typer.Option(help="The voice whose aligner says which phones are heard.")
     ] = "mini",
 ) -> None:
-    """Train small networks with one of the paper's choices otherwise in each, and compare them.
+    """Train small networks each with one of the paper's choices changed, and compare them.
 
     [bold]Example:[/bold]
 

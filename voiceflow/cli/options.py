@@ -14,7 +14,10 @@ StepsOption = Annotated[
 GuidanceOption = Annotated[
     float | None,
     typer.Option(
-        "--guidance", min=0.0, help="How closely to follow the text; the voice's own if not given."
+        "--guidance",
+        min=0.0,
+        help="How much more text and context count than by themselves: 0 is not at all, 0.5 to 1 "
+        "usual; the voice's own if not given.",
     ),
 ]
 SolverOption = Annotated[
@@ -32,13 +35,16 @@ PresetOption = Annotated[
 GridOption = Annotated[
     str | None,
     typer.Option(
-        "--grid", help="Of the steps: uniform, cosine, sway:-0.5, shifted:3 (or other numbers)."
+        "--grid",
+        help="How the steps lie in time: uniform, cosine, sway:-0.5, shifted:3 (or other numbers).",
     ),
 ]
 DtypeOption = Annotated[
     str | None,
     typer.Option(
-        "--dtype", help="What the network computes in: float32, bfloat16, or auto, as is fast here."
+        "--dtype",
+        help="What the network computes in: float32, bfloat16, or auto (bfloat16 where fast); "
+        "the voice's own if not given.",
     ),
 ]
 DeviceOption = Annotated[

@@ -286,7 +286,10 @@ def digest_of_aligner(voice: str) -> str:
 def require_voice(aligner: AlignerName, voice: str | None) -> None:
     """UserError where ctc is asked for without the voice that carries it."""
     if aligner is AlignerName.ctc and voice is None:
-        raise UserError("--aligner ctc is a trained one: name the voice that carries it by --voice")
+        raise UserError(
+            "--aligner ctc is a trained one: name the voice that carries it, as --voice mini for "
+            "English"
+        )
 
 
 def make_executor(name: ExecutorName, workers: int, address: str) -> Executor:

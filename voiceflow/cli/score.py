@@ -35,7 +35,8 @@ def score(
     """Tell the log-likelihood of audio given text, or of a span given the rest.
 
     In bits per dimension of the normalised log-mel (a band of a frame), with the standard error
-    over probes. More is likelier; the same seed compares two texts of the same audio.
+    over probes. Less is likelier, and it may be negative; the same seed compares two texts of the
+    same audio.
 
     [bold]Example:[/bold]
 
@@ -58,4 +59,4 @@ def score(
     else:
         sure = "" if error is None else f" +- {error:.4f}"
         typer.echo(f"{found.bits_per_dimension:.4f}{sure} bits per dimension "
-                   f"({found.n_dimensions} dimensions)")  # fmt: skip
+                   f"({found.n_dimensions} dimensions; less is likelier)")  # fmt: skip

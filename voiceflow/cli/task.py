@@ -30,7 +30,7 @@ from voiceflow.cli.options import (
 if TYPE_CHECKING:
     from voiceflow.audio.io import Recording
     from voiceflow.generated import Generated
-    from voiceflow.jobs import Asked
+    from voiceflow.jobs import SampleOptions
     from voiceflow.voice import Voice
 
 STREAM = "-"
@@ -80,7 +80,7 @@ class Task:
         return Voice.load(self.voice, self.vocoder, self.device)
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> SampleOptions:
         """What `Voice`'s tasks are told."""
         return {"seed": self.seed, "preset": self.preset, "steps": self.steps,
                 "guidance": self.guidance, "solver": self.solver, "grid": self.grid,

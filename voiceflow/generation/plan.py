@@ -22,7 +22,9 @@ MIN_PHONE_FRAMES = 2
 MOST_NEW_PHONES = 1500
 
 PredictDurations = Callable[[Sequence[str], Tensor, Tensor], Tensor]
-"""(phones (N), durations (N,) frames, mask (N,)) -> (N,) frames as real numbers"""
+"""(phones (N), durations (N,) in frames, mask (N,)) -> durations (N,) in frames, as real numbers.
+
+What is said of durations where the mask is True is not read: those are predicted."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Plan:
     """Phones with durations, the context's frames, and which are to be generated.
 
     phones, durations: (N), durations sum to T; context: (T, M) normalised log-mel, zero where
-    mask (T,) is True; gaps: first and last frame of each gap in the new time; wanted: frames that
-    the duration network would have given each; new: numbers of the phones that are in gaps.
+    mask (T,) is True; gaps: (first frame, first frame after it) of each gap in the new time;
+    wanted: frames that the duration network would have given each; new: numbers of the phones that
+    are in gaps.
     """
 
     phones: tuple[str, ...]
@@ -69,6 +72,10 @@ class Plan:
                 f"durations sum to {sum(self.durations)} frames, context has {len(self.context)}, "
                 f"mask {len(self.mask)}"
             )
+
+    def __repr__(self) -> str:
+        counts = {"frame": len(self.mask), "phone": len(self.phones), "gap": len(self.gaps)}
+        return f"Plan({', '.join(f'{n} {one}{"s" * (n != 1)}' for one, n in counts.items())})"
 
 
 def known_slots(framed: FramedAlignment) -> list[Slot]:

@@ -13,7 +13,7 @@ from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.config import UserError
 from voiceflow.measures.scorer import Metric, Score, SetMetric, Sound
 
-INSTALL = "pip install 'voiceflow[eval]'"
+INSTALL = "pip install -e '.[eval]'"
 # What the network was trained on: pieces of this length.
 WINDOW_SECONDS = 1.6
 

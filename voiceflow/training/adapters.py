@@ -12,7 +12,7 @@ from voiceflow.models.aligner import PhoneRecogniser
 
 # Of the Transformer: attention, feed-forward, skips; of the recogniser: the linear layers.
 ADAPTED = r".*\.(qkv|out|up|down|skips\.\d+)"
-INSTALL = "pip install 'voiceflow[finetune]'"
+INSTALL = "pip install -e '.[finetune]'"
 _INNER, _ADAPTER = ".base_layer.", ".lora_"
 
 
