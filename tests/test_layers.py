@@ -11,7 +11,7 @@ import pytest
 ROWS = (
     ("cli",),
     ("benchmark", "toy"),
-    ("training", "voice", "generated", "jobs", "planner", "batch"),
+    ("training", "voice", "generated", "jobs", "planner", "spoken", "batch"),
     ("generation", "measures", "data", "pictures"),
     ("alignment", "vocoders"),
     ("model_folder",),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from voiceflow.audio.io import Recording
 from voiceflow.config import SampleConfig, UserError, load_group
 from voiceflow.flow.times import GRIDS
 from voiceflow.generation.infill import Layout
 from voiceflow.generation.plan import Plan
+from voiceflow.generation.sample import Sampled, sample_many
+from voiceflow.text.phones import PhoneTable
 
 PRESETS = ("paper", "best", "fast")
 _CONSTANT_OF = {"sway": "sway", "shifted": "shift"}  # grid -> field of SampleConfig
@@ -40,15 +42,19 @@ class SampleOptions(TypedDict, total=False):
     candidates: int
 
 
+Finish = Callable[[Tensor], Recording]
+"""Un-normalised log-mel (T, M) of a plan to its sound."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A task that is planned and not yet sampled.
 
-    finish: un-normalised log-mel (T, M) of the plan to its sound; words: what the sound shall say.
+    words: what the sound shall say; layout: the recording as it was found, if there was one.
     """
 
     plan: Plan
-    finish: Callable[[Tensor], Recording]
+    finish: Finish
     words: tuple[str, ...]
     settings: SampleConfig
     seed: int
@@ -106,6 +112,43 @@ def check_candidates(count: int) -> None:
     """UserError for fewer than one."""
     if count < 1:
         raise UserError(f"candidates must be at least 1, found {count}")
+
+
+def job_of(
+    own: SampleConfig,
+    plan: Plan,
+    finish: Finish,
+    words: Sequence[str],
+    asked: SampleOptions,
+    layout: Layout | None = None,
+) -> Job:
+    """A plan as a job, done as is asked for, or else by a voice's own settings.
+
+    Raises UserError as `settings_of` does, and for less than one candidate.
+    """
+    settings = settings_of(own, asked)
+    count = asked.get("candidates", 1)
+    check_candidates(count)
+    return Job(plan, finish, tuple(words), settings, asked.get("seed", 0), count, layout)
+
+
+def sample_jobs(
+    velocity: nn.Module, phones: PhoneTable, jobs: Sequence[Job]
+) -> list[list[Sampled]]:
+    """Every candidate of each job; those of the same settings are sampled together."""
+    drawn: list[list[Sampled]] = [[] for _ in jobs]
+    by_settings: dict[str, list[int]] = {}
+    for number, job in enumerate(jobs):
+        by_settings.setdefault(repr(job.settings), []).append(number)
+    for numbers in by_settings.values():
+        each = [(n, k) for n in numbers for k in range(jobs[n].candidates)]
+        found = sample_many(
+            velocity, [jobs[n].plan for n, _ in each], phones, jobs[numbers[0]].settings,
+            [jobs[n].seed + k for n, k in each],
+        )  # fmt: skip
+        for (number, _), one in zip(each, found, strict=True):
+            drawn[number].append(one)
+    return drawn
 
 
 def device_of(name: str) -> torch.device:

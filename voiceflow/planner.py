@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,16 +29,9 @@ from voiceflow.generation.edit import lay_out_edit
 from voiceflow.generation.infill import Layout, check_score, lay_out_infill
 from voiceflow.generation.level import note_band
 from voiceflow.generation.noise import AlignsAround, propose_spans
-from voiceflow.generation.pace import note_pace
-from voiceflow.generation.plan import (
-    Gap,
-    Plan,
-    PredictDurations,
-    Slot,
-    known_slots,
-    lay_out,
-    within,
-)
+from voiceflow.generation.pace import given, level_outside, note_pace
+from voiceflow.generation.plan import Gap, Plan, PredictDurations, Slot, known_slots, lay_out
+from voiceflow.generation.prompt import EDGE_SILENCE_SECONDS, Known, cut_prompt
 from voiceflow.generation.sample import windows
 from voiceflow.generation.spans import Span, Spanlike, as_span, check_spans
 from voiceflow.model_folder import ModelFolder
@@ -46,15 +40,19 @@ from voiceflow.models.duration import DurationFlowNetwork
 from voiceflow.text.normalise import words_of
 from voiceflow.text.phones import SILENCE, with_ghost_silences
 
-EDGE_SILENCE_SECONDS = 0.1
 SILENT = 1e-3  # a peak, of 1: 60 dB under full scale
-LEAST_PROMPT_SECONDS = 0.2  # of speech
 # On either side of masked phones; 16 s and more, as long as what duration networks are trained on.
 PHONES_BESIDE = 250
 
+# What to do where what is said does not fit in a length that is given.
+_OTHER_SPAN = "Choose another span"
+_NATURAL_SPAN = (
+    "Let it last as it needs (--natural-length; keep_length=False in Python), or choose another "
+    "span"
+)
+_NATURAL_EDIT = "Let it last as it needs: leave out --keep-length (in Python keep_length)"
+
 Sound = Recording | Path | str
-Known = tuple[list[Slot], Tensor]
-"""Phones that are known, with their un-normalised log-mel (T, M)."""
 
 
 class Planner:
@@ -114,7 +112,7 @@ class Planner:
                 f"{name}: the spans leave nothing of what is said, expected at least one phone "
                 "outside of them: to say it all anew, use speak with a prompt"
             )
-        return layout, self._planned(layout, name)
+        return layout, self._planned(layout, name, _NATURAL_SPAN)
 
     def plan_edit(
         self, recording: Recording, old: str, new: str, keep_length: bool = False
@@ -125,7 +123,7 @@ class Planner:
         alignment = self._align(wave, words_of(old), name)
         layout = lay_out_edit(wave, alignment, words_of(new), english_lexicon(), self.log_mel, name,
                               keep_length)  # fmt: skip
-        return layout, self._planned(layout, name)
+        return layout, self._planned(layout, name, _NATURAL_EDIT)
 
     def propose_noise(self, recording: Recording, text: str) -> list[tuple[float, float]]:
         """Spans (seconds) that noise seems to cover, maybe none: what `denoise` fills."""
@@ -221,13 +219,15 @@ class Planner:
         phones = self.spoken_phones(words, begun[0])
         return self.plan_after(begun, phones, self.predict_durations)
 
-    def _planned(self, layout: Layout, name: str) -> Plan:
+    def _planned(self, layout: Layout, name: str, advice: str = _OTHER_SPAN) -> Plan:
+        """The layout's plan; advice: what to do where a length is given that does not suit."""
         context = self.features.normalise(layout.mel)
         plan = lay_out(layout.slots, layout.gaps, context, self.predict_durations)
         for number, (gap, wanted) in enumerate(zip(layout.gaps, plan.wanted, strict=True)):
             if gap.n_frames is not None:
                 phones = [slot.phone for slot in layout.slots if slot.gap == number]
-                note_pace(phones, wanted, gap.n_frames, self.features.hop_seconds, name)
+                hop = self.features.hop_seconds
+                note_pace(phones, wanted, gap.n_frames, hop, name, advice)
         return plan
 
     def plan_after(
@@ -240,6 +240,7 @@ class Planner:
         return lay_out(row, [gap], self.features.normalise(mel), predict)
 
     def spoken_phones(self, words: Sequence[str], before: Sequence[Slot]) -> list[str]:
+        """Phones of words, silences around each word; `before`: what is known and comes first."""
         lexicon = english_lexicon()
         phones = with_ghost_silences(lexicon.pronunciations(w)[0] for w in words)
         # A prompt's last silence stands before the first word.
@@ -248,6 +249,12 @@ class Planner:
     def heard_prompt(
         self, prompt: Sound | None, text: str | None, span: tuple[float, float] | None
     ) -> Known:
+        """A prompt's phones and un-normalised log-mel (T, M); nothing (T = 0) without a prompt.
+
+        text: what all of it says; span: the stretch to be heard, in seconds, None for all. Raises
+        UserError where only one of prompt and text is given or they do not fit, and where less
+        than 0.2 s of speech are left.
+        """
         if (prompt is None) != (text is None):
             raise UserError("a prompt and what it says belong together: give both or neither")
         if prompt is None or text is None:
@@ -308,6 +315,8 @@ class Planner:
         return predict
 
     def paced(self, speed: float) -> PredictDurations:
+        """Predicted durations (frames) divided by `speed`: 2 is twice as fast."""
+
         def predict(phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
             frames = self.predict_durations(phones, known, mask)
             return torch.where(mask, frames / speed, frames)
@@ -324,55 +333,47 @@ class Planner:
     def _prompt(
         self, recording: Recording, words: list[str], span: tuple[float, float] | None
     ) -> Known:
-        """The prompt's phones and un-normalised log-mel (T, M), end silence trimmed to 0.1 s."""
         wave = self._wave(recording)
         alignment = self._align(wave, words, str(recording.path or "the prompt"))
         mel = self.log_mel(torch.from_numpy(wave))
-        framed = to_frames(alignment, len(mel), self.features.hop_seconds)
-        slots = known_slots(framed)
+        hop = self.features.hop_seconds
+        slots, frames = known_slots(to_frames(alignment, len(mel), hop)), None
         if span is not None:
-            hop = self.features.hop_seconds
             # Its last frame is centred on the recording's end.
             end = len(mel) if span[1] > recording.seconds - hop else round(span[1] / hop)
-            slots, first, last = within(slots, round(span[0] / hop), end)
-            mel = mel[first:last]
-        speech = sum(s.frames for s in slots if s.phone != SILENCE) * self.features.hop_seconds
-        if speech < LEAST_PROMPT_SECONDS:
-            raise UserError(
-                f"{recording.path or 'the prompt'} holds {speech:.2f} s of speech, too little to "
-                f"tell a voice: at least {LEAST_PROMPT_SECONDS:g} s are needed, 3 s are better"
-            )
-        most = round(EDGE_SILENCE_SECONDS / self.features.hop_seconds)
-        before, after = (
-            max(slot.frames - most, 0) if slot.phone == SILENCE else 0
-            for slot in (slots[0], slots[-1])
-        )
-        slots[0] = replace(slots[0], frames=slots[0].frames - before)
-        slots[-1] = replace(slots[-1], frames=slots[-1].frames - after)
-        return slots, mel[before : len(mel) - after]
+            frames = round(span[0] / hop), end
+        return cut_prompt(slots, mel, hop, frames, str(recording.path or "the prompt"))
 
     def _recording(self, audio: Sound) -> Recording:
-        return audio if isinstance(audio, Recording) else read(Path(audio))
+        """What is named, read, or itself; UserError for what is no recording."""
+        if isinstance(audio, Recording):
+            return audio
+        if not isinstance(audio, str | os.PathLike):
+            raise UserError(
+                f"a recording is a path or a Recording, found {type(audio).__name__}: "
+                "Recording.from_mono(wave, sample_rate) makes one"
+            )
+        return read(audio)
 
     def _wave(self, recording: Recording) -> np.ndarray:
         """(n,) mono at the voice's rate, with a warning where something is lost on the way."""
         name = recording.path.name if recording.path else "the recording"
-        rate, mine = recording.sample_rate, self.features.sample_rate
+        rate, mine, outside = recording.sample_rate, self.features.sample_rate, level_outside()
         if recording.samples.shape[1] > 1:
             warnings.warn(
                 f"{name} has {recording.samples.shape[1]} channels: their mean is listened to, "
                 "and new sound goes to each at its level",
                 UserNote,
-                stacklevel=3,
+                stacklevel=outside,
             )
-        note_band(recording, self.features.f_max, stacklevel=3)
+        note_band(recording, self.features.f_max, outside)
         if rate < mine:
             warnings.warn(
                 f"{name} is at {rate} Hz: sound above {rate / 2000:g} kHz is not there and is "
                 f"not heard in new sound either; this voice was trained at {mine} Hz and may do "
                 "worse",
                 UserNote,
-                stacklevel=3,
+                stacklevel=outside,
             )
         wave = resample(recording.mono(), rate, mine)
         shortest = self.features.n_fft // 2 + 1
@@ -387,14 +388,3 @@ class Planner:
                 "recording of speech"
             )
         return wave
-
-
-def given(frames: Sequence[int]) -> PredictDurations:
-    """What a plan asks for durations: these, for its masked phones in their order."""
-
-    def predict(phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
-        found = known.float().clone()
-        found[mask] = torch.tensor(frames, dtype=torch.float32)
-        return found
-
-    return predict

@@ -17,25 +17,25 @@ from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.audio.effects import trim_silence
 from voiceflow.audio.io import Recording, resample
 from voiceflow.config import SampleConfig, UserError
-from voiceflow.generated import Generated, joined
+from voiceflow.generated import Generated
 from voiceflow.generation.infill import Layout
 from voiceflow.generation.likelihood import Scored, score
-from voiceflow.generation.pace import check_speed, new_phones, read_durations
-from voiceflow.generation.plan import Plan, PredictDurations, Slot
+from voiceflow.generation.pace import check_speed
+from voiceflow.generation.plan import Plan, Slot
+from voiceflow.generation.prompt import EDGE_SILENCE_SECONDS, Known
 from voiceflow.generation.ranking import Rank, rank
 from voiceflow.generation.render import put_in, stretch
-from voiceflow.generation.sample import Sampled, sample_many
-from voiceflow.generation.sentences import parts_of
+from voiceflow.generation.sample import Sampled
 from voiceflow.generation.spans import Spanlike
-from voiceflow.jobs import Asked, Job, check_candidates, device_of, settings_of
+from voiceflow.jobs import Finish, Job, SampleOptions, device_of, job_of, sample_jobs, settings_of
 from voiceflow.model_folder import ModelFolder
-from voiceflow.planner import EDGE_SILENCE_SECONDS, Known, Planner, Sound, given
+from voiceflow.planner import Planner, Sound
+from voiceflow.spoken import Part, parts_to_speak, speak_parts
 from voiceflow.text.normalise import words_of
-from voiceflow.text.phones import SILENCE
 from voiceflow.vocoders.choice import Vocodes, make_vocoder, named_vocoder
 
-# Between the parts of a long text, beside the silence at their edges.
-PAUSE_SECONDS = 0.3
+PLANNED = ("infill", "edit", "continue_", "denoise", "style_transfer")
+"""The tasks that `Voice.planned` plans."""
 
 P = ParamSpec("P")
 
@@ -97,7 +97,7 @@ class Voice(Planner):
         spans: Sequence[Spanlike],
         *,
         keep_length: bool = True,
-        **asked: Unpack[Asked],
+        **asked: Unpack[SampleOptions],
     ) -> Job:
         """Fill spans of a recording with what the transcript says there.
 
@@ -114,8 +114,8 @@ class Voice(Planner):
         4.47
         """
         recording = self._recording(audio)
-        layout, plan = self.plan_infill(recording, text, spans, keep_length)
-        return self._filled(recording, layout, plan, words_of(text), asked)
+        found = self.plan_infill(recording, text, spans, keep_length)
+        return self._filled(recording, found, text, asked)
 
     @_task
     def edit(
@@ -125,7 +125,7 @@ class Voice(Planner):
         new: str,
         *,
         keep_length: bool = False,
-        **asked: Unpack[Asked],
+        **asked: Unpack[SampleOptions],
     ) -> Job:
         """Make a recording that says `old` say `new`: words put in, taken out, or replaced.
 
@@ -139,13 +139,13 @@ class Voice(Planner):
         ['AH_S', 'T_B', 'R_I', 'IY_E']
         """
         recording = self._recording(audio)
-        layout, plan = self.plan_edit(recording, old, new, keep_length)
-        return self._filled(recording, layout, plan, words_of(new), asked)
+        return self._filled(recording, self.plan_edit(recording, old, new, keep_length), new, asked)
 
     @_task
     def continue_(
-        self, audio: Sound, text: str, *, prefix: float | None = None, **asked: Unpack[Asked]
-    ) -> Job:
+        self, audio: Sound, text: str, *, prefix: float | None = None,
+        **asked: Unpack[SampleOptions],
+    ) -> Job:  # fmt: skip
         """Speak on after a recording's first `prefix` seconds, or after all of it.
 
         text: the whole text, of which the recording says the beginning, or all. The prefix ends at
@@ -158,8 +158,8 @@ class Voice(Planner):
         True
         """
         recording = self._recording(audio)
-        layout, plan = self.plan_continuation(recording, text, prefix)
-        return self._filled(recording, layout, plan, words_of(text), asked)
+        found = self.plan_continuation(recording, text, prefix)
+        return self._filled(recording, found, text, asked)
 
     def speak(
         self,
@@ -170,7 +170,7 @@ class Voice(Planner):
         prompt_span: tuple[float, float] | None = None,
         speed: float = 1.0,
         durations: Path | str | None = None,
-        **asked: Unpack[Asked],
+        **asked: Unpack[SampleOptions],
     ) -> Generated:
         """Speak a text; with a prompt and what it says, in the prompt's voice.
 
@@ -189,53 +189,12 @@ class Voice(Planner):
         if durations is not None and speed != 1:
             raise UserError(f"a speed of {speed:g} and a file of durations exclude each other")
         begun = self.heard_prompt(prompt, prompt_text, prompt_span)
-        texts = [words_of(part) for part in parts_of(text)] or [words_of(text)]
-        after = begun[0] if prompt is not None else [Slot(SILENCE, 0)]
-        spoken = [
-            self.spoken_phones(words, begun[0] if number == 0 else after)
-            for number, words in enumerate(texts)
-        ]
-        told: list[list[int] | None] = [None] * len(texts)
-        if durations is not None:
-            every = [phone for phones in spoken for phone in phones]
-            left = read_durations(Path(durations), every, self.features.hop_seconds)
-            for number, phones in enumerate(spoken):
-                told[number], left = left[: len(phones)], left[len(phones) :]
-        predicts = [self.paced(speed) if frames is None else given(frames) for frames in told]
-        parts = list(zip(texts, spoken, predicts, strict=True))
-        if len(parts) == 1:
-            return self._parts(begun, parts, asked)[0]
-        # As a whole, so that one seed gives all of it.
-        seed, count = asked.get("seed", 0), asked.get("candidates", 1)
-        check_candidates(count)
-        made = [
-            joined(self._parts(begun, parts, {**asked, "seed": seed + k, "candidates": 1}),
-                   PAUSE_SECONDS)
-            for k in range(count)
-        ]  # fmt: skip
-        if count == 1:
-            return made[0]
-        words = [word for text in texts for word in text]
-        chosen, ranks = self._ranked([one.recording for one in made], words)
-        return replace(
-            made[chosen], ranks=tuple(ranks), chosen=chosen, nfe=sum(m.nfe for m in made),
-            network_passes=sum(m.network_passes for m in made),
-            seconds=sum(m.seconds for m in made),
-        )  # fmt: skip
+        parts = parts_to_speak(self, text, begun, speed, durations)
+        return speak_parts(parts, begun, asked, self._said, self._ranked)
 
-    def _parts(
-        self,
-        begun: Known,
-        parts: Sequence[tuple[list[str], list[str], PredictDurations]],
-        asked: Asked,
-    ) -> list[Generated]:
-        """Parts (words, phones, durations) in the voice of what is begun, or else of the first."""
-        made: list[Generated] = []
-        for words, phones, predict in parts:
-            plan = self.plan_after(begun, phones, predict)
-            made += self.run([self._job(plan, self._trimmed(plan), words, asked)])
-            begun = begun if begun[0] else _as_prompt(made[0])
-        return made
+    def _said(self, part: Part, begun: Known, asked: SampleOptions) -> Generated:
+        plan = self.plan_after(begun, part.phones, part.predict)
+        return self.run([self._job(plan, self._trimmed(plan), part.words, asked)])[0]
 
     @_task
     def denoise(
@@ -243,7 +202,7 @@ class Voice(Planner):
         audio: Sound,
         text: str,
         spans: Sequence[Spanlike] | None = None,
-        **asked: Unpack[Asked],
+        **asked: Unpack[SampleOptions],
     ) -> Job:
         """Take transient noise out of a recording by speaking anew what it covers.
 
@@ -264,13 +223,13 @@ class Voice(Planner):
                     f"{recording.path or 'the recording'}: no noise is found in it: say where it "
                     "is by spans (seconds)"
                 )
-        layout, plan = self.plan_denoise(recording, text, spans)
-        return self._filled(recording, layout, plan, words_of(text), asked)
+        return self._filled(recording, self.plan_denoise(recording, text, spans), text, asked)
 
     @_task
     def style_transfer(
-        self, audio: Sound, text: str, prompt: Sound, prompt_text: str, **asked: Unpack[Asked]
-    ) -> Job:
+        self, audio: Sound, text: str, prompt: Sound, prompt_text: str,
+        **asked: Unpack[SampleOptions],
+    ) -> Job:  # fmt: skip
         """Say what a recording says, with its timing, in the voice and room of a prompt.
 
         text, prompt_text: what the two say. The sound is mono at the voice's rate and as long as
@@ -295,7 +254,7 @@ class Voice(Planner):
 
         return self._job(plan, finish, words_of(text), asked)
 
-    def sample(self, text: str, count: int = 8, **asked: Unpack[Asked]) -> list[Generated]:
+    def sample(self, text: str, count: int = 8, **asked: Unpack[SampleOptions]) -> list[Generated]:
         """Speak a text `count` times, as different speakers, with other prosody and durations.
 
         Guidance is 0 unless it is asked for, and durations are drawn where the voice has a network
@@ -318,7 +277,7 @@ class Voice(Planner):
             made.append(self._job(plan, self._trimmed(plan), words, asked))
         return self.run(made)
 
-    def settings(self, **asked: Unpack[Asked]) -> SampleConfig:
+    def settings(self, **asked: Unpack[SampleOptions]) -> SampleConfig:
         """The voice's own preset, or another by name, with what was asked for instead."""
         return settings_of(self.folder.config.sample, asked)
 
@@ -345,7 +304,8 @@ class Voice(Planner):
 
         Of the normalised log-mel (`likelihood.score`). The same seed uses the same noise and the
         same probes whatever the text, so that two texts are compared by `Scored.saved_over`.
-        context_frames: what the network hears on either side; fewer are faster.
+        context_frames: how many frames on either side the network hears, the voice's own number if
+        None; fewer are faster.
 
         >>> told = {"span": (1.6, 2.8), "probes": 1, "steps": 2, "context_frames": 60}
         >>> right = voice.log_likelihood("mice.flac", "who is humpy dumpy asked the mice", **told)
@@ -363,24 +323,33 @@ class Voice(Planner):
     def planned(self, task: str, **told: Any) -> Job:
         """A task by the name of its method, with its arguments, planned and not yet sampled.
 
+        Raises UserError, beside what the task raises, for a task that is none of PLANNED.
+
         >>> jobs = [voice.planned("infill", audio="mice.flac", spans=[(1.6, 2.8)],
         ...                       text="who is humpy dumpy asked the mice", seed=n)
         ...         for n in range(2)]
         >>> [made.seed for made in voice.run(jobs)]
         [0, 1]
         """
+        if task not in PLANNED:
+            raise UserError(
+                f"'{task}' cannot be planned ahead, expected one of {', '.join(PLANNED)} "
+                "(speak and sample take several plans, one after another: call them themselves)"
+            )
         plan: Callable[..., Job] = getattr(type(self), task).__wrapped__
         return plan(self, **told)
 
     def _filled(
-        self, recording: Recording, layout: Layout, plan: Plan, words: Sequence[str], asked: Asked
+        self, recording: Recording, found: tuple[Layout, Plan], text: str, asked: SampleOptions
     ) -> Job:
+        layout, plan = found
+
         def finish(mel: Tensor) -> Recording:
             return self.render(recording, layout, plan, mel)
 
-        return self._job(plan, finish, words, asked, layout)
+        return self._job(plan, finish, words_of(text), asked, layout)
 
-    def _trimmed(self, plan: Plan) -> Callable[[Tensor], Recording]:
+    def _trimmed(self, plan: Plan) -> Finish:
         """A plan's last gap as a recording of its own, its edges' silence trimmed."""
 
         def finish(mel: Tensor) -> Recording:
@@ -391,33 +360,15 @@ class Voice(Planner):
         return finish
 
     def _job(
-        self,
-        plan: Plan,
-        finish: Callable[[Tensor], Recording],
-        words: Sequence[str],
-        asked: Asked,
+        self, plan: Plan, finish: Finish, words: Sequence[str], asked: SampleOptions,
         layout: Layout | None = None,
-    ) -> Job:
-        settings = settings_of(self.folder.config.sample, asked)
-        count = asked.get("candidates", 1)
-        check_candidates(count)
-        return Job(plan, finish, tuple(words), settings, asked.get("seed", 0), count, layout)
+    ) -> Job:  # fmt: skip
+        return job_of(self.folder.config.sample, plan, finish, words, asked, layout)
 
     def run(self, jobs: Sequence[Job]) -> list[Generated]:
         """Sample planned tasks together; each gives what it gives alone."""
         begun = time.perf_counter()
-        drawn: list[list[Sampled]] = [[] for _ in jobs]
-        by_settings: dict[str, list[int]] = {}
-        for number, job in enumerate(jobs):
-            by_settings.setdefault(repr(job.settings), []).append(number)
-        for numbers in by_settings.values():
-            each = [(n, k) for n in numbers for k in range(jobs[n].candidates)]
-            found = sample_many(
-                self.velocity, [jobs[n].plan for n, _ in each], self.folder.phones,
-                jobs[numbers[0]].settings, [jobs[n].seed + k for n, k in each],
-            )  # fmt: skip
-            for (number, _), one in zip(each, found, strict=True):
-                drawn[number].append(one)
+        drawn = sample_jobs(self.velocity, self.folder.phones, jobs)
         shared = (time.perf_counter() - begun) / max(len(jobs), 1)
         return [self._finished(job, found, shared) for job, found in zip(jobs, drawn, strict=True)]
 
@@ -441,10 +392,3 @@ class Voice(Planner):
     ) -> tuple[int, list[Rank]]:
         waves = [resample(r.mono(), r.sample_rate, SAMPLE_RATE) for r in recordings]
         return rank(waves, words, self.aligner)
-
-
-def _as_prompt(made: Generated) -> Known:
-    """What was spoken, as the known beginning of what comes next."""
-    first, last = made.plan.gaps[-1]
-    slots = [Slot(phone, frames) for phone, frames in new_phones(made.plan)]
-    return slots, made.mel[first:last]

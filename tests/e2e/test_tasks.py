@@ -415,17 +415,15 @@ def test_a_pace_that_no_one_speaks_at_is_told(
     voice: Voice, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(voice, "predict_durations", five_each)
+    new = SAID.replace("KNOW", "UNDERSTAND IT ALL")
     hurried = r"phones in .* a second; this voice would take .* hurried"
     with pytest.warns(UserNote, match=f"{hurried}.*leave out --keep-length") as notes:
-        voice.edit(recording, SAID, SAID.replace("KNOW", "UNDERSTAND IT ALL"), keep_length=True,
-                   steps=1)  # fmt: skip
+        voice.edit(recording, SAID, new, keep_length=True, steps=1)
     assert {note.filename for note in notes} == {__file__}
-    spoken = voice.align(recording, SAID).spoken()
-    start, end = spoken[4].start, spoken[4].end
-    new = SAID.replace("KNOW", "UNDERSTAND IT ALL")
+    know = voice.align(recording, SAID).spoken()[5]
+    span = (know.start, know.end, "UNDERSTAND IT ALL")
     with pytest.warns(UserNote, match=f"{hurried}.*--natural-length; keep_length=False in Python"):
-        voice.planned("infill", audio=recording, text=new,
-                      spans=[(start, end, "UNDERSTAND IT ALL")])  # fmt: skip
+        voice.planned("infill", audio=recording, text=new, spans=[span])
 
 
 def test_sound_is_written_and_read_back(voice: Voice, tmp_path: Path) -> None:

@@ -24,10 +24,31 @@ def batch(
 ) -> None:
     """Do many tasks: infill, edit, speak, continue, denoise, style, sample.
 
-    A line is {"id": "a", "task": "edit", "input": "a.flac", "from": "OLD", "to": "NEW", "seed": 1};
-    the keys are the options' names, spans a list of START:END. A task that fails is told of in
-    failed.jsonl and stops no other; the same command goes on where it was stopped. Under torchrun
-    or accelerate each process takes its share.
+    A line is {"id": "a", "task": "edit", "input": "a.flac", "from": "OLD", "to": "NEW", "seed": 1}.
+    Paths (input, prompt, durations) are relative to the tasks' file. A task that fails is told of
+    in failed.jsonl and stops no other; the same command goes on where it was stopped. Under
+    torchrun or accelerate each process takes its share.
+
+    [bold]Keys beside id and task[/bold], after the semicolon those that may be left out:
+
+    infill: input, text, spans; keep_length.
+
+    edit: input, from, to; keep_length.
+
+    speak: text; prompt, prompt_text, speed, durations.
+
+    continue: input, text; prefix.
+
+    denoise: input, text; spans.
+
+    style: input, text, prompt, prompt_text.
+
+    sample: text.
+
+    All: seed, preset, steps, guidance, solver, grid, dtype, candidates.
+
+    Spans are a list of "START:END", "START:END=WORDS" or \\[start, end], in seconds; keep_length is
+    true or false.
 
     [bold]Example:[/bold]
 

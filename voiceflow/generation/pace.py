@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from voiceflow.config import UserError, UserNote
 from voiceflow.files import write_json
-from voiceflow.generation.plan import MIN_PHONE_FRAMES, Plan
+from voiceflow.generation.plan import MIN_PHONE_FRAMES, Plan, PredictDurations
 from voiceflow.text.phones import SILENCE
 
 # Beside what the voice would take: outside, what is said sounds hurried or dragged.
 HURRIED, DRAGGED = 0.6, 1.8
 SPEEDS = (0.25, 4.0)
 LONGEST_SECONDS = 60.0  # of one phone, from a file of durations
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def save_durations(path: Path, plan: Plan, hop_seconds: float) -> None:
@@ -77,12 +83,23 @@ def check_speed(speed: float) -> None:
         raise UserError(f"a speed of {speed:g}, expected {low:g} (slow) to {high:g} (fast)")
 
 
+def given(frames: Sequence[int]) -> PredictDurations:
+    """What a plan asks for durations: these, for its masked phones in their order."""
+
+    def predict(phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
+        found = known.float().clone()
+        found[mask] = torch.tensor(frames, dtype=torch.float32)
+        return found
+
+    return predict
+
+
 def note_pace(
-    phones: Sequence[str], wanted: float, given: int, hop_seconds: float, name: str
+    phones: Sequence[str], wanted: float, given: int, hop_seconds: float, name: str, advice: str
 ) -> None:
     """Warn where a span is much shorter or longer than its phones would be.
 
-    wanted: frames that the voice would take; given: frames that there are.
+    wanted: frames that the voice would take; given: frames that there are; advice: what to do.
     """
     spoken = sum(phone != SILENCE for phone in phones)
     if spoken == 0 or given <= 0 or wanted <= 0:
@@ -94,8 +111,15 @@ def note_pace(
     warnings.warn(
         f"{name}: {spoken} phones in {seconds:.2f} s are {spoken / seconds:.0f} a second; this "
         f"voice would take {wanted * hop_seconds:.2f} s ({1 / share:.2g} times that): it will "
-        f"sound {'hurried' if share < 1 else 'dragged'}. Another span, or a length of its own, "
-        "would suit them",
+        f"sound {'hurried' if share < 1 else 'dragged'}. {advice}",
         UserNote,
-        stacklevel=3,
+        stacklevel=level_outside(),
     )
+
+
+def level_outside() -> int:
+    """Of who warns: the `stacklevel` of the nearest line that is not of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level

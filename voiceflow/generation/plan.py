@@ -75,7 +75,8 @@ class Plan:
 
     def __repr__(self) -> str:
         counts = {"frame": len(self.mask), "phone": len(self.phones), "gap": len(self.gaps)}
-        return f"Plan({', '.join(f'{n} {one}{"s" * (n != 1)}' for one, n in counts.items())})"
+        shown = (f"{n} {one}{'s' * (n != 1)}" for one, n in counts.items())
+        return f"Plan({', '.join(shown)})"
 
 
 def known_slots(framed: FramedAlignment) -> list[Slot]:
