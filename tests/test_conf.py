@@ -127,11 +127,11 @@ def test_a_recipe_composes(path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("train.speed=1", "train.speed"),
+        ("train.speed=1", "train has no 'speed'"),
         ("speed=1", "speed"),
         ("colour=red", "colour"),
-        ("train=warp", "train/warp"),
-        ("model=huge", "model/huge"),
+        ("train=warp", "'warp'"),
+        ("model=huge", "'huge'"),
         ("train.updates=many", "train.updates"),
         ("train.updates=1.5", "train.updates"),
         ("train.updates=null", "train.updates"),
@@ -151,16 +151,16 @@ def test_a_wrong_override_is_named(override: str, named: str) -> None:
 
 
 def test_options_that_exist_are_offered() -> None:
-    known = " ".join(sorted(name for group, name in OPTIONS if group == "model"))
+    known = ", ".join(sorted(name for group, name in OPTIONS if group == "model"))
     with pytest.raises(UserError, match=known):
         compose([*WHERE, "model=huge"])
-    with pytest.raises(UserError, match=known.replace(" ", ", ")):
+    with pytest.raises(UserError, match=known):
         load_group(TrainConfig, "model", "huge")
 
 
 @pytest.mark.parametrize("missing", ["data", "out"])
 def test_what_has_no_default_is_asked_for(missing: str) -> None:
-    with pytest.raises(UserError, match=f"missing mandatory value: {missing}"):
+    with pytest.raises(UserError, match=f"^{missing}=FOLDER is missing"):
         compose([where for where in WHERE if not where.startswith(missing)])
 
 
@@ -169,7 +169,7 @@ def test_what_has_no_default_is_asked_for(missing: str) -> None:
     [
         ({"speed": 1}, "'speed'"),
         ({"updates": "many"}, "'many'"),
-        ({"updates": None}, "'None'"),
+        ({"updates": None}, "found null"),
         ([1], "ListConfig"),
     ],
 )

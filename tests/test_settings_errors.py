@@ -2,12 +2,12 @@
 
 import dataclasses
 import re
+import sys
 import typing
 
 import pytest
-from typer.testing import CliRunner
 
-from voiceflow.cli.app import app
+from voiceflow.cli import app as cli
 from voiceflow.config import KINDS, RunConfig, ToyConfig, UserError, compose, load_group, to_schema
 
 WHERE = ["data=x", "out=y"]
@@ -47,12 +47,12 @@ def refusal(*overrides: str) -> str:
         ("duration.dropout=1", "duration.dropout must be at least 0 and below 1, found 1.0"),
         ("aligner.dropout=-0.1", "aligner.dropout must be at least 0 and below 1, found -0.1"),
         ("duration.log_std=0", "duration.log_std must be above 0, found 0.0"),
-        ("task.p_mask_all=2", "task.p_mask_all must lie from 0 to 1, found 2.0"),
-        ("task.p_unconditional=-1", "task.p_unconditional must lie from 0 to 1, found -1.0"),
-        ("task.p_unconditional=nan", "task.p_unconditional must lie from 0 to 1, found nan"),
-        ("task.mask_ratio_max=1.5", "task.mask_ratio_max must lie from 0 to 1, found 1.5"),
+        ("task.p_mask_all=2", "task.p_mask_all must be from 0 to 1, found 2.0"),
+        ("task.p_unconditional=-1", "task.p_unconditional must be from 0 to 1, found -1.0"),
+        ("task.p_unconditional=nan", "task.p_unconditional must be from 0 to 1, found nan"),
+        ("task.mask_ratio_max=1.5", "task.mask_ratio_max must be from 0 to 1, found 1.5"),
         ("task.mask_ratio_min=0.9 task.mask_ratio_max=0.1", "task.mask_ratio_min must be at most "
-         "task.mask_ratio_max, found 0.9 and 0.1"),
+         "mask_ratio_max, found 0.9 > 0.1"),
         ("task.sigma_min=1", "task.sigma_min must be at least 0 and below 1, found 1.0"),
         ("train.learning_rate=-1", "train.learning_rate must be 0 or more, found -1.0"),
         ("train.learning_rate=nan", "train.learning_rate must be 0 or more, found nan"),
@@ -62,9 +62,8 @@ def refusal(*overrides: str) -> str:
         ("train.validation_utterances=-1", "train.validation_utterances must be 0 or more"),
         ("train.sample_every=-1", "train.sample_every must be 0 or more, found -1"),
         ("train.clip=0", "train.clip must be above 0, found 0.0"),
-        ("train.ema_decay=1.1", "train.ema_decay must lie from 0 to 1, found 1.1"),
-        ("train.betas=[0.9,1]", "train.betas must be two numbers, each at least 0 and below 1, "
-         "found [0.9, 1.0]"),
+        ("train.ema_decay=1.1", "train.ema_decay must be from 0 to 1, found 1.1"),
+        ("train.betas=[0.9,1]", "train.betas must be two numbers, 0 <= each < 1, found [0.9, 1.0]"),
         ("train.updates=0", "train.updates must be at least 1, found 0"),
     ],
 )  # fmt: skip
@@ -123,12 +122,11 @@ def test_a_value_of_another_kind(override: str, said: str) -> None:
         ("train.kernel=7", "the nearest key is aligner.kernel, all of them: updates, "),
         ("modl=tiny", "there is no 'modl'; the nearest key is model, all of them: data, out, task"),
         ("modell.width=32", "there is no 'modell'; the nearest key is model, all of them: data"),
-        ("model={width:32,bar:1}", "model has no 'bar'; all of its keys: width, layers, "),
+        ("model={bar:1}", "model has no 'bar'; all of its keys: width, layers, "),
         ("model/sub=3", "there is no 'model/sub'; "),
         ("features=voicebox16k", "there is no 'features'; "),
         ("+colour=red", "there is no 'colour'; all of its keys: data, out, "),
         ("~train.updates", "train.updates cannot be taken away, only given another value"),
-        ("~out", "out cannot be taken away, only given another value"),
     ],
 )  # fmt: skip
 def test_a_key_that_there_is_not(override: str, said: str) -> None:
@@ -143,18 +141,21 @@ def test_an_option_that_a_group_has_not(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    "override",
     [
-        ("model.width", "'model.width' is not key=value"),
-        ("out=a(b", "'out=a(b' cannot be read: put its value in quotes, \"out='a(b'\""),
-        ("data=a=b", "'data=a=b' cannot be read: put its value in quotes, \"data='a=b'\""),
-        ("train.betas=0.9,0.95", "'train.betas=0.9,0.95' cannot be read: put a list in brackets, "
-         "train.betas=[0.9,0.95]"),
-        ("+model=base", "model is chosen already: write model=base, without +"),
+        "model.width",
+        "out=a(b",
+        "data=a=b",
+        "train.betas=0.9,0.95",
     ],
-)  # fmt: skip
-def test_an_override_that_cannot_be_read(override: str, said: str) -> None:
+)
+def test_an_override_that_cannot_be_read(override: str) -> None:
+    said = f"'{override}' cannot be read as key=value: put a list in brackets, text with signs in "
     assert said in refusal(*WHERE, override)
+
+
+def test_an_option_beside_the_chosen_one() -> None:
+    assert refusal(*WHERE, "+train=cpu") == "configuration: train appears more than once"
 
 
 def test_text_in_the_quotes_that_are_advised() -> None:
@@ -167,6 +168,7 @@ def test_text_in_the_quotes_that_are_advised() -> None:
         (["data=x"], ["out=FOLDER is missing: where the run goes"]),
         (["out=y"], ["data=FOLDER is missing: the prepared data"]),
         (["data=x", "out="], ["out=FOLDER is missing"]),
+        (["data=x", "out=y", "~out"], ["out=FOLDER is missing"]),
         (["data=???", "out=y"], ["data=FOLDER is missing"]),
         ([], ["data=FOLDER is missing", "out=FOLDER is missing"]),
     ],
@@ -185,12 +187,17 @@ def test_every_kind_of_setting_has_words() -> None:
 
 
 def test_files_are_refused_in_the_same_words() -> None:
-    with pytest.raises(UserError, match=r"^x\.yaml: train has no 'speed'; all of its keys: "):
+    with pytest.raises(UserError, match=r"^x\.yaml: train has no 'speed'; the nearest key is "):
         to_schema(RunConfig, {"data": "d", "out": "o", "train": {"speed": 1}}, "x.yaml")
     with pytest.raises(UserError, match="toy quick modes=many: modes must be a whole number, foun"):
         load_group(ToyConfig, "toy", "quick", ["modes=many"])
 
 
-def test_the_command_leaves_with_2() -> None:
-    done = CliRunner().invoke(app, ["train", *WHERE, "train.workers=-1"])
-    assert isinstance(done.exception, UserError) or done.exit_code == 2
+def test_the_command_says_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["voiceflow", "train", *WHERE, "train.workers=-1"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert "train.workers must be 0 or more, found -1" in capsys.readouterr().err

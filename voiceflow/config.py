@@ -5,12 +5,35 @@ A key that no dataclass knows, or a value of the wrong type, is an error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 Schema = TypeVar("Schema")
+KINDS: dict[Any, str] = {  # what a value of each type is called
+    int: "a whole number", float: "a number", bool: "true or false", str: "text",
+    int | None: "a whole number or null", float | None: "a number or null",
+    str | None: "text or null", list[str]: "names in brackets", list[float]: "numbers in brackets",
+    tuple[float, float]: "two numbers in brackets",
+}  # fmt: skip
+# Which values a run can go by, of the keys of these names in whatever group.
+_LIMITS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("at least 1", lambda x: x >= 1, "updates batch_frames accumulate crop_frames checkpoint_every "
+     "keep_checkpoints log_every validate_every width hidden layers heads feed_forward phone_width "
+     "position_groups stride steps context_frames"),
+    ("0 or more", lambda x: 0 <= x < math.inf, "learning_rate warmup_updates workers skip_limit "
+     "validation_utterances batch_square_frames sample_every stall_seconds peak_tflops "
+     "position_layers prior_scale discriminators iterations temperature"),
+    ("above 0", lambda x: x > 0, "clip log_std"),
+    ("from 0 to 1", lambda x: 0 <= x <= 1, "p_mask_all p_unconditional mask_ratio_min "
+     "mask_ratio_max ema_decay"),
+    ("at least 0 and below 1", lambda x: 0 <= x < 1, "dropout sigma_min"),
+    ("odd and at least 1", lambda x: x >= 1 and x % 2 == 1, "kernel position_width"),
+)  # fmt: skip
 
 
 class UserError(Exception):
@@ -249,7 +272,7 @@ def to_schema(schema: type[Schema], values: Any, what: str) -> Schema:
         merged = OmegaConf.merge(OmegaConf.structured(schema), values)
         made = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
-        raise UserError(f"{what}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{what}: {_plain(error, schema)}") from error
     assert isinstance(made, schema)
     return made
 
@@ -257,7 +280,8 @@ def to_schema(schema: type[Schema], values: Any, what: str) -> Schema:
 def compose(overrides: Sequence[str] = ()) -> RunConfig:
     """The run that conf/config.yaml and the overrides (`group=option`, `group.key=value`) describe.
 
-    Raises UserError for an override that is malformed or names what does not exist.
+    Raises UserError for an override that is malformed, names what does not exist, or gives a value
+    that no run can go by.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -273,21 +297,78 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
             composed = hydra_compose(config_name="config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"configuration: {' '.join(str(error).split())}") from error
+        for group, _, name in (o.lstrip("+").partition("=") for o in overrides):
+            if is_dataclass(get_type_hints(RunConfig).get(group)) and not name.startswith("{"):
+                _require_option(group, name)
+        raise UserError(f"configuration: {_plain(error, RunConfig)}") from error
+    folders = {"data": "the prepared data", "out": "where the run goes"}
+    if missing := [key for key in folders if composed.get(key) in (None, "")]:
+        raise UserError("; ".join(f"{key}=FOLDER is missing: {folders[key]}" for key in missing))
     # As plain values: what `+key=value` put beside the known keys is then an error too.
     config = to_schema(RunConfig, OmegaConf.to_container(composed), "configuration")
-    _check(config.train)
+    _check(config)
     return config
 
 
-def _check(train: TrainConfig) -> None:
+def _require_option(group: str, name: str) -> None:
+    known = sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+    if name.strip("'\"") not in known:
+        raise UserError(
+            f"{group} configuration '{name}' does not exist: choose one of {', '.join(known)}"
+        )
+
+
+def _plain(error: Exception, schema: type) -> str:
+    """What OmegaConf or Hydra refuses, in one line and by the schema's keys."""
+    cause, said = error.__cause__ or error, str(error)
+    ambiguous = re.match("Ambiguous value for argument '(.*)'", said)
+    if override := ambiguous[1] if ambiguous else getattr(error, "override", ""):
+        return (
+            f"'{override}' cannot be read as key=value: put a list in brackets, text with signs in "
+            "quotes, as \"out='a=b'\""
+        )
+    absent = re.match("Could not override '(.*?)'|Key '.*' not in ", said)
+    key = str(getattr(cause, "full_key", "") or (absent and absent[1]) or "").partition("[")[0]
+    group, _, name = key.rpartition(".")
+    groups = {g: get_type_hints(t) for g, t in get_type_hints(schema).items() if is_dataclass(t)}
+    keys = groups.get(group, get_type_hints(schema))
+    if absent and name not in keys:
+        near = [f"{g}.{name}" for g in groups if name in groups[g]]
+        near += [f"{group}.{k}".lstrip(".") for k in get_close_matches(name, keys, 1)]
+        nearest = f"the nearest key is {near[0]}, all of them" if near else "all of its keys"
+        where = f"{group} has" if group else "there is"
+        return f"{where} no '{name}'; {nearest}: {', '.join(keys)}"
+    if (kind := KINDS.get(keys.get(name))) and isinstance(cause, ValueError):
+        value = getattr(cause, "value", None)
+        return f"{key} must be {kind}, found {'null' if value is None else repr(value)}"
+    if said.startswith("Error merging override ~"):
+        return f"{key} cannot be taken away, only given another value"
+    return str(cause).splitlines()[0].partition(" in the final defaults list")[0]
+
+
+def _check(config: RunConfig) -> None:
     """UserError for values that no run can go by."""
-    for name in ("updates", "batch_frames", "accumulate", "crop_frames", "keep_checkpoints",
-                 "checkpoint_every", "log_every", "validate_every"):  # fmt: skip
-        if getattr(train, name) < 1:
-            raise UserError(f"train.{name} must be at least 1, found {getattr(train, name)}")
-    if len(train.betas) != 2:
-        raise UserError(f"train.betas are two numbers, found {list(train.betas)}")
+    for group, size in vars(config).items():
+        for words, holds, names in _LIMITS:
+            for name in names.split():
+                if hasattr(size, name) and not holds(found := getattr(size, name)):
+                    raise UserError(f"{group}.{name} must be {words}, found {found}")
+    for group, size in (("model", config.model), ("duration", config.duration)):
+        pairs = getattr(size, "position", "") == "rotary"
+        groups = size.position_groups if size.position_layers else 1
+        step = math.lcm(size.heads * (2 if pairs else 1), groups)
+        if size.width % step:
+            below = size.width // step * step
+            raise UserError(
+                f"{group}.width must be a multiple of {'twice ' if pairs else ''}{group}.heads "
+                f"({size.heads}) and of {group}.position_groups ({size.position_groups}), found "
+                f"{size.width}: choose {f'{below} or ' if below else ''}{below + step}"
+            )
+    low, high, betas = config.task.mask_ratio_min, config.task.mask_ratio_max, config.train.betas
+    if low > high:
+        raise UserError(f"task.mask_ratio_min must be at most mask_ratio_max, found {low} > {high}")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"train.betas must be two numbers, 0 <= each < 1, found {list(betas)}")
 
 
 def load_group(
@@ -300,11 +381,8 @@ def load_group(
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    path = conf_folder() / group / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise UserError(f"{group} configuration '{name}' does not exist: choose one of {known}")
-    values = OmegaConf.load(path)
+    _require_option(group, name)
+    values = OmegaConf.load(conf_folder() / group / f"{name}.yaml")
     if overrides:
         try:
             values = OmegaConf.merge(values, OmegaConf.from_dotlist(list(overrides)))

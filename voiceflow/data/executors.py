@@ -35,9 +35,9 @@ def wait_for_all_ranks() -> None:
     if rank_and_world()[1] > 1:
         from torch import distributed
 
-        distributed.init_process_group("gloo", timeout=timedelta(days=30))
+        if not distributed.is_initialized():
+            distributed.init_process_group("gloo", timeout=timedelta(days=30))
         distributed.barrier()
-        distributed.destroy_process_group()
 
 
 class Executor(Protocol):
