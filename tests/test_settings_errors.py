@@ -158,6 +158,10 @@ def test_an_option_beside_the_chosen_one() -> None:
     assert refusal(*WHERE, "+train=cpu") == "configuration: train appears more than once"
 
 
+def test_a_reference_to_nothing() -> None:
+    assert "'foo' not found" in refusal("data=x", "out=${foo}")
+
+
 def test_text_in_the_quotes_that_are_advised() -> None:
     assert compose(["data='a=b'", "out='a(b'"]).out == "a(b"
 

@@ -293,16 +293,17 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
 
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     GlobalHydra.instance().clear()
+    folders = {"data": "the prepared data", "out": "where the run goes"}
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
             composed = hydra_compose(config_name="config", overrides=list(overrides))
+        missing = [key for key in folders if composed.get(key) in (None, "")]
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         for group, _, name in (o.lstrip("+").partition("=") for o in overrides):
             if is_dataclass(get_type_hints(RunConfig).get(group)) and not name.startswith("{"):
                 _require_option(group, name)
         raise UserError(f"configuration: {_plain(error, RunConfig)}") from error
-    folders = {"data": "the prepared data", "out": "where the run goes"}
-    if missing := [key for key in folders if composed.get(key) in (None, "")]:
+    if missing:
         raise UserError("; ".join(f"{key}=FOLDER is missing: {folders[key]}" for key in missing))
     # As plain values: what `+key=value` put beside the known keys is then an error too.
     config = to_schema(RunConfig, OmegaConf.to_container(composed), "configuration")
@@ -313,9 +314,8 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
 def _require_option(group: str, name: str) -> None:
     known = sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
     if name.strip("'\"") not in known:
-        raise UserError(
-            f"{group} configuration '{name}' does not exist: choose one of {', '.join(known)}"
-        )
+        offer = ", ".join(known)
+        raise UserError(f"{group} configuration '{name}' does not exist: choose one of {offer}")
 
 
 def _plain(error: Exception, schema: type) -> str:
