@@ -52,7 +52,7 @@ def test_pickles_are_listed_not_opened(tmp_path: Path) -> None:
 def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert library("json", "scorers", "eval").dumps([1]) == "[1]"
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match=r"^scorers need transformers: pip install 'voiceflow\[e"):
+    with pytest.raises(UserError, match=r"^scorers need transformers: pip install -e '\.\[e"):
         library("transformers", "scorers", "eval")
 
 

@@ -37,7 +37,7 @@ def library(name: str, needed_by: str, extra: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise UserError(f"{needed_by} need {name}: pip install 'voiceflow[{extra}]'") from error
+        raise UserError(f"{needed_by} need {name}: pip install -e '.[{extra}]'") from error
 
 
 def find(model: str, files: Sequence[str] = FILES) -> Source:

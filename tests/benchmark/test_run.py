@@ -157,6 +157,7 @@ def test_scores_of_another_scorer_are_not_mixed(done: Path, ask: Ask, tmp_path: 
         ask(tmp_path / "copy")
 
 
+@pytest.mark.long
 def test_a_foreign_system_is_scored_from_a_folder(done: Path, ask: Ask, tmp_path: Path) -> None:
     """The originals, handed in at another rate and in stereo, get the originals' figures."""
     outputs = tmp_path / "theirs"
@@ -518,6 +519,7 @@ def test_two_processes_of_torchrun_do_what_one_does(
     assert a == b
 
 
+@pytest.mark.long
 def test_a_sweep_goes_over_all_settings(
     utterances: list[Utterance], tiny_voice: Path, tmp_path: Path
 ) -> None:

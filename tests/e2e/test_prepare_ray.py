@@ -17,7 +17,7 @@ from voiceflow.data.prepare import Summary, prepare
 from voiceflow.text.phones import PhoneTable
 
 N_UTTERANCES = 96
-ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'voiceflow[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[ray]'")
 
 
 def run(utterances: list[Utterance], out: Path, executor: Executor) -> Summary | None:

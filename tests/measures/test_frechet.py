@@ -183,5 +183,5 @@ def test_resemblyzer_vectors(short_ones: list[Utterance]) -> None:
 
 def test_without_the_library_there_is_no_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
-    with pytest.raises(UserError, match=r"pip install 'voiceflow\[eval\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[eval\]'"):
         ResemblyzerVectors()

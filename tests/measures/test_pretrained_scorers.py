@@ -550,5 +550,5 @@ def test_without_the_library(
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     for kind, folder in ((HubertWords, hubert_folder), (UniSpeechSpeaker, unispeech_folder)):
-        with pytest.raises(UserError, match=r"pip install 'voiceflow\[eval\]'"):
+        with pytest.raises(UserError, match=r"pip install -e '\.\[eval\]'"):
             kind(str(folder))

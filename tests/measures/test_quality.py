@@ -126,5 +126,5 @@ def test_without_the_library_there_is_no_scorer(
     kind: type, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(UserError, match=r"pip install 'voiceflow\[eval\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[eval\]'"):
         kind()

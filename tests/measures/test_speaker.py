@@ -63,7 +63,7 @@ def test_silence_has_no_voice() -> None:
 def test_without_the_library_there_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resemblyzer", None)
     assert speaker_likeness() is None
-    with pytest.raises(UserError, match=r"pip install 'voiceflow\[eval\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[eval\]'"):
         SpeakerLikeness()
 
 

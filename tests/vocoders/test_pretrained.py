@@ -514,7 +514,7 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path, file: str) -> None:
 def test_without_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path / "hifigan", "hifigan")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match=r"transformers: pip install 'voiceflow\[pretrained\]'"):
+    with pytest.raises(UserError, match=r"transformers: pip install -e '\.\[pretrained\]'"):
         load_pretrained(folder)
 
 

@@ -154,7 +154,9 @@ def _optional_parts() -> Iterator[str]:
     for extra, names in _EXTRAS.items():
         missing = [name for name in names if _version(name) is None]
         if missing:
-            line = _install_line(f"voiceflow[{extra}]")
+            checkout = Path(__file__).parents[2]
+            where = checkout if (checkout / "pyproject.toml").exists() else "voiceflow"
+            line = _install_line(f"{where}[{extra}]")
             yield f"{extra:<11} lacks {', '.join(missing)}; to get it: {line}"
         else:
             yield f"{extra:<11} {', '.join(f'{name} {_version(name)}' for name in names)}"

@@ -106,7 +106,7 @@ class Ray:
         try:
             import ray
         except ImportError as error:
-            raise UserError("--executor ray needs Ray: pip install 'voiceflow[ray]'") from error
+            raise UserError("--executor ray needs Ray: pip install -e '.[ray]'") from error
         try:
             ray.init(address=self.address, log_to_driver=False, ignore_reinit_error=True)
         except (ConnectionError, RuntimeError, ValueError) as error:
