@@ -155,8 +155,9 @@ def _optional_parts() -> Iterator[str]:
         missing = [name for name in names if _version(name) is None]
         if missing:
             checkout = Path(__file__).parents[2]
-            where = checkout if (checkout / "pyproject.toml").exists() else "voiceflow"
-            line = _install_line(f"{where}[{extra}]")
+            line = _install_line(f"voiceflow[{extra}]")
+            if (checkout / "pyproject.toml").exists():
+                line = f"{sys.executable} -m pip install -e '{checkout}[{extra}]'"
             yield f"{extra:<11} lacks {', '.join(missing)}; to get it: {line}"
         else:
             yield f"{extra:<11} {', '.join(f'{name} {_version(name)}' for name in names)}"
