@@ -53,11 +53,14 @@ if in_stage 4 "speak the same sentences"; then
   done
 fi
 if in_stage 5 "measure them"; then
+  calibrate=--calibrate
   for model in $(printf -- '%s\n' "${seeds[@]/%/-0}" "${seeds[@]/%/-1}"); do
     for text in aligned unaligned; do
       once "$runs/measured-$text-$model/results.json" voiceflow benchmark --data "$corpus" \
         --protocol librispeech-pc --list "$runs/spoken-$model/pairs.lst" --seeds 1 \
-        --outputs "$runs/spoken-$model/$text" "${measured[@]}" --out "$runs/measured-$text-$model"
+        --outputs "$runs/spoken-$model/$text" "${measured[@]}" $calibrate \
+        --out "$runs/measured-$text-$model"
+      calibrate=--no-calibrate # the recordings are the same in all
     done
     once "$runs/compared-$model.json" voiceflow benchmark compare "$runs/measured-unaligned-$model" \
       "$runs/measured-aligned-$model" --json "$runs/compared-$model.json"

@@ -84,6 +84,12 @@ def benchmark(
     device: Annotated[
         str, typer.Option(help="Of the voice's network and of scorers that are networks.")
     ] = "cpu",
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            help="Also score the recordings themselves, resynthesised and by Griffin-Lim."
+        ),
+    ] = True,
     trials_only: Annotated[
         bool,
         typer.Option(
@@ -132,6 +138,7 @@ def benchmark(
         executor=others,
         device=device,
         trials_only=trials_only,
+        calibrate=calibrate,
     )
 
 
