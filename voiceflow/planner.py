@@ -33,7 +33,7 @@ from voiceflow.generation.pace import given, level_outside, note_pace
 from voiceflow.generation.plan import Gap, Plan, PredictDurations, Slot, known_slots, lay_out
 from voiceflow.generation.prompt import EDGE_SILENCE_SECONDS, Known, cut_prompt
 from voiceflow.generation.sample import windows
-from voiceflow.generation.spans import Span, Spanlike, as_span, check_spans
+from voiceflow.generation.spans import Span, Spanlike, as_span, check_spans, without_words
 from voiceflow.model_folder import ModelFolder
 from voiceflow.models.aligner import PhoneRecogniser
 from voiceflow.models.duration import DurationFlowNetwork
@@ -143,9 +143,8 @@ class Planner:
     ) -> tuple[Layout, Plan]:
         """The plan of `denoise`: the words around the spans tell which words lie in them."""
         name = str(recording.path or "the recording")
-        ordered = check_spans([as_span(span) for span in spans], recording.seconds)
-        if any(span.words is not None for span in ordered):
-            raise UserError("the spans of denoise are START:END alone: the text holds their words")
+        told = without_words([as_span(span) for span in spans])
+        ordered = check_spans(told, recording.seconds)
         half = self.features.window / 2 / self.features.sample_rate
         ordered = check_spans(
             [Span(max(s.start - half, 0.0), min(s.end + half, recording.seconds)) for s in ordered],

@@ -16,7 +16,7 @@ from voiceflow.audio.io import Recording
 from voiceflow.benchmark import realtime, sampling
 from voiceflow.benchmark.flops import Size
 from voiceflow.benchmark.realtime import Prompt, Timed, Turn, choose_prompts, take_turn
-from voiceflow.benchmark.sampling import Asked, Row, Sampler, compare, neighbour_samplers
+from voiceflow.benchmark.sampling import Row, Sampler, Workload, compare, neighbour_samplers
 from voiceflow.cli.app import app
 from voiceflow.config import UserError
 from voiceflow.data.manifest import Utterance
@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def test_ours_evaluates_as_often_as_asked() -> None:
     for frames, context in ((20, 7), (20, 10)):
-        draw = sampling.our_sampler(TINY, Asked(frames, context, 3), "fp32")
+        draw = sampling.our_sampler(TINY, Workload(frames, context, 3), "fp32")
         assert draw() == 3
 
 
@@ -88,13 +88,13 @@ def test_ours_fills_all_that_is_asked_in_one_window(monkeypatch: pytest.MonkeyPa
         return made
 
     monkeypatch.setattr(sampling, "sample", watched)
-    sampling.our_sampler(TINY, Asked(600, 700, 2), "fp32")()
+    sampling.our_sampler(TINY, Workload(600, 700, 2), "fp32")()
     assert seen == [(1300, 600, 2.0)]  # both branches at each evaluation
 
 
 def test_the_neighbour_in_either_precision(folder: Path) -> None:
     package(folder)
-    asked = Asked(20, 10, 4)
+    asked = Workload(20, 10, 4)
     assert list(neighbour_samplers(folder, TINY, asked, "fp32")) == [sampling.WHOLE]
     both = neighbour_samplers(folder, TINY, asked, "bf16")
     assert list(both) == [sampling.WEIGHTS, sampling.AUTOCAST]
@@ -102,7 +102,7 @@ def test_the_neighbour_in_either_precision(folder: Path) -> None:
 
 
 def test_a_neighbour_that_makes_less_is_refused(folder: Path) -> None:
-    draws = neighbour_samplers(package(folder, less=1), TINY, Asked(20, 10, 4), "fp32")
+    draws = neighbour_samplers(package(folder, less=1), TINY, Workload(20, 10, 4), "fp32")
     with pytest.raises(RuntimeError, match="29 frames, not 30"):
         draws[sampling.WHOLE]()
 
@@ -110,7 +110,7 @@ def test_a_neighbour_that_makes_less_is_refused(folder: Path) -> None:
 def test_a_neighbour_without_its_sampler(folder: Path) -> None:
     (package(folder) / "f5_tts" / "model" / "cfm.py").write_text("import no_such_library")
     with pytest.raises(UserError, match=r"no_such_library.*pip install"):
-        neighbour_samplers(folder, TINY, Asked(), "fp32")
+        neighbour_samplers(folder, TINY, Workload(), "fp32")
 
 
 def test_all_take_turns_and_who_begins_changes() -> None:
@@ -247,7 +247,7 @@ def test_the_command(folder: Path) -> None:
 def test_without_the_neighbour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "none"
     found = sampling.measure_sampling(
-        TINY, ["bf16", "fp32"], Asked(20, 10, 2), rounds=1, neighbour_path=missing
+        TINY, ["bf16", "fp32"], Workload(20, 10, 2), rounds=1, neighbour_path=missing
     )
     assert [row["ratio"] for row in found["rows"]] == [None, None]
     [skipped] = [s for s in capsys.readouterr().out.splitlines() if s.startswith("skipped")]

@@ -226,6 +226,14 @@ def test_edit(
     assert_one_line(run("edit", speech, *options, "--out", tmp_path / "out.wav"), tmp_path, *said)
 
 
+def test_denoise_needs_no_voice_to_refuse_words(
+    run: Callable[..., Ran], speech: Path, tmp_path: Path
+) -> None:
+    options = ("--text", SAID, "--span", "0.5:1=HELLO", "--voice", tmp_path / "none")
+    ran = run("denoise", speech, *options, "--out", tmp_path / "out.wav")
+    assert_one_line(ran, tmp_path, "START:END alone")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

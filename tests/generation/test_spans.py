@@ -49,7 +49,7 @@ def test_a_span_may_be_told_in_three_ways(told: Spanlike) -> None:
     assert as_span(told) == Span(1.0, 2.5, "A B")
 
 
-@pytest.mark.parametrize("told", [(1.0,), (1, 2, "A", "B"), 1.5, ("one", "two"), None])
+@pytest.mark.parametrize("told", [(1.0,), (1, 2, "A", "B"), (1, 2, 3), 1.5, ("one", "two"), None])
 def test_what_is_told_and_is_no_span_is_shown(told: Any) -> None:
     with pytest.raises(UserError, match=r"a span is \(start, end\) in seconds"):
         as_span(told)

@@ -50,8 +50,8 @@ def run(
     """Measure a voice by protocols, each in `out` or, of several, in a folder of its own.
 
     sampling: what is asked for instead of the voice's own preset; device: of the voice's network
-    and of the scorers that are networks; calibrate: also score the recordings themselves, resynthesised
-    and by Griffin-Lim.
+    and of the scorers that are networks; calibrate: also score the recordings themselves,
+    resynthesised and by Griffin-Lim.
 
     Returns what stands in each results.json; of a process that does not lead, nothing. Raises
     UserError, before anything is generated, for whatever can be known by then.

@@ -50,7 +50,7 @@ _CHARACTERS_A_FRAME = 0.15  # 15 a second
 
 
 @dataclass(frozen=True)
-class Asked:
+class Workload:
     """What every sampler does: frames to be filled after `context` given ones, in so many steps."""
 
     frames: int = 1000
@@ -66,7 +66,7 @@ class Asked:
 Draw = Callable[[], int]  # draws one sample; the evaluations that it took
 
 
-def our_sampler(size: Size, asked: Asked, dtype: str) -> Draw:
+def our_sampler(size: Size, asked: Workload, dtype: str) -> Draw:
     """Our network under `sample`, Euler, guided."""
     phones = PhoneTable.english()
     network = VelocityNetwork(size.config, len(phones), N_MELS).eval()
@@ -94,7 +94,7 @@ def our_sampler(size: Size, asked: Asked, dtype: str) -> Draw:
 
 
 def neighbour_samplers(
-    folder: Path | None, size: Size, asked: Asked, dtype: str
+    folder: Path | None, size: Size, asked: Workload, dtype: str
 ) -> dict[str, Draw]:
     """F5-TTS's sampler around its network, by name; UserError says how to get it.
 
@@ -119,7 +119,7 @@ def neighbour_samplers(
     return {WEIGHTS: made(torch.bfloat16, False), AUTOCAST: made(torch.float32, True)}
 
 
-def _neighbour_draw(sampler: Any, network: nn.Module, asked: Asked, autocast: bool) -> int:
+def _neighbour_draw(sampler: Any, network: nn.Module, asked: Workload, autocast: bool) -> int:
     """One `CFM.sample`, called as F5-TTS's inference calls it, without a vocoder."""
     generator = torch.Generator().manual_seed(0)
     given = torch.randn(1, asked.context, N_MELS, generator=generator)
@@ -250,7 +250,7 @@ def threads_of(number: int | None) -> Iterator[int]:
 def measure_sampling(
     size: Size,
     dtypes: Sequence[str],
-    asked: Asked,
+    asked: Workload,
     *,
     rounds: int = 5,
     threads: int | None = None,

@@ -20,7 +20,7 @@ SETS = {"offline": OFFLINE, "paper": PAPERS}
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScorerRequest:
     """A scorer that was asked for: its name, and the model that it shall use ("" for its own)."""
 
     name: str
@@ -39,12 +39,12 @@ class Setting:
     device: str = "cpu"
 
 
-def parse_scorers(text: str) -> list[Asked]:
+def parse_scorers(text: str) -> list[ScorerRequest]:
     """Names with commas between, a set's or a scorer's, each maybe with `=FOLDER or model`.
 
     Raises UserError for a name that is unknown, or no name.
     """
-    asked: dict[str, Asked] = {}
+    asked: dict[str, ScorerRequest] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, model = part.partition("=")
         for one in SETS.get(name, (name,)):
@@ -53,13 +53,13 @@ def parse_scorers(text: str) -> list[Asked]:
                     f"no scorer '{one}': there are {', '.join(MAKERS)}, and the sets "
                     + ", ".join(f"{n} ({', '.join(s)})" for n, s in SETS.items())
                 )
-            asked[one] = Asked(one, model)
+            asked[one] = ScorerRequest(one, model)
     if not asked:
         raise UserError(f"--scorers names none: as {', '.join(SETS)}, or {', '.join(MAKERS)}")
     return list(asked.values())
 
 
-def make_scorers(asked: Sequence[Asked], setting: Setting) -> dict[str, Scorer]:
+def make_scorers(asked: Sequence[ScorerRequest], setting: Setting) -> dict[str, Scorer]:
     """All of them, ready; UserError tells everything that is missing at once."""
     made, missing = {}, []
     for one in asked:

@@ -23,7 +23,7 @@ from voiceflow.benchmark.run import (
     utterances_of,
     voice_of,
 )
-from voiceflow.benchmark.scorers import OF_THE_WHOLE, Asked, Setting, make_scorers
+from voiceflow.benchmark.scorers import OF_THE_WHOLE, ScorerRequest, Setting, make_scorers
 from voiceflow.benchmark.systems import (
     CALIBRATION,
     GRIFFIN_LIM,
@@ -111,7 +111,7 @@ class Judge:
     """Work: what a scorer tells of a part of the trials of a system."""
 
     benchmark: Benchmark
-    scorers: tuple[Asked, ...]
+    scorers: tuple[ScorerRequest, ...]
 
     def units(self, trials: Sequence[Trial]) -> list[tuple[str, str, int]]:
         """All that is to be done: (scorer, system, number of part)."""
@@ -253,7 +253,7 @@ class Weigh:
 
 
 @cache
-def _scorer(asked: Asked, setting: Setting) -> Scorer:
+def _scorer(asked: ScorerRequest, setting: Setting) -> Scorer:
     return make_scorers([asked], setting)[asked.name]
 
 

@@ -124,7 +124,7 @@ def sampling(
         choose_prompts,
         measure_real_time,
     )
-    from voiceflow.benchmark.sampling import Asked, measure_sampling
+    from voiceflow.benchmark.sampling import Workload, measure_sampling
     from voiceflow.cli.prepare import read_utterances
     from voiceflow.files import write_json
 
@@ -134,7 +134,7 @@ def sampling(
     beside = measure_sampling(
         Size.parse(size),
         [str(one) for one in dtype],
-        Asked(frames, context, evaluations),
+        Workload(frames, context, evaluations),
         rounds=rounds,
         threads=threads,
         neighbour_path=neighbour_path,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from voiceflow.cli.task import InputArgument, OutOption, Task, check_out, get, makes_sound
-from voiceflow.generation.spans import Spanlike, parse_span
+from voiceflow.generation.spans import Spanlike, parse_span, without_words
 
 
 @makes_sound
@@ -34,7 +34,7 @@ def denoise(
 
     voiceflow denoise in.flac --text "WHAT IT SAYS" --out out.wav --picture out.png
     """
-    given = [parse_span(item) for item in span or []]
+    given = without_words([parse_span(item) for item in span or []])
     check_out(out)
     sound, voice = get(recording), task.load()
     spans: Sequence[Spanlike] = given

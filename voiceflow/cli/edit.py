@@ -16,7 +16,10 @@ def edit(
     out: OutOption,
     keep_length: Annotated[
         bool,
-        typer.Option("--keep-length", help="Let each change last as long as what it replaces."),
+        typer.Option(
+            "--keep-length/--natural-length",
+            help="Let each change last as long as what it replaces, or as long as its words take.",
+        ),
     ] = False,
 ) -> None:
     """Put words into a recording, take them out or replace them: wherever two texts differ.

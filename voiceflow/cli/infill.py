@@ -28,13 +28,13 @@ def infill(
             "what a recogniser hears is shown and asked about."
         ),
     ] = None,
-    natural_length: Annotated[
+    keep_length: Annotated[
         bool,
         typer.Option(
-            "--natural-length",
-            help="Let the fill last as long as its words take, instead of as long as the gap.",
+            "--keep-length/--natural-length",
+            help="Let the fill last as long as the gap, or as long as its words take.",
         ),
-    ] = False,
+    ] = True,
     yes: Annotated[
         bool, typer.Option("--yes", help="Take what the recogniser hears without asking.")
     ] = False,
@@ -62,5 +62,5 @@ def infill(
             raise UserError("--text is needed where a span has words: the whole text as it shall "
                             "be, the span's words in their place")  # fmt: skip
         text = transcript_of(sound, yes)
-    made = task.load().infill(sound, text, spans, keep_length=not natural_length, **task.asked)
+    made = task.load().infill(sound, text, spans, keep_length=keep_length, **task.asked)
     task.finish(made, out, "filled", f"{recording.name}: {text}")

@@ -52,11 +52,26 @@ def as_span(asked: Spanlike) -> Span:
         return parse_span(asked)
     try:
         start, end, *words = asked
-        return Span(float(start), float(end), *words)
+        span = Span(float(start), float(end), *words)
     except (TypeError, ValueError) as error:
-        raise UserError(
-            f"a span is (start, end) in seconds, or '1.20:1.85=NEW WORDS'; found {asked!r}"
-        ) from error
+        raise _no_span(asked) from error
+    if not isinstance(span.words, str | None):
+        raise _no_span(asked)
+    return span
+
+
+def without_words(spans: Sequence[Span]) -> Sequence[Span]:
+    """The spans; raises UserError where one has words, of a task whose text holds them."""
+    if any(span.words is not None for span in spans):
+        raise UserError("the spans of denoise are START:END alone: the text holds their words")
+    return spans
+
+
+def _no_span(asked: object) -> UserError:
+    return UserError(
+        "a span is (start, end) in seconds, (start, end, new words) or '1.20:1.85=NEW WORDS'; "
+        f"found {asked!r}"
+    )
 
 
 def check_spans(spans: Sequence[Span], seconds: float) -> list[Span]:
