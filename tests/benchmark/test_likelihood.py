@@ -11,6 +11,7 @@ import torch
 
 from voiceflow.alignment.types import Alignment, Phone, Word
 from voiceflow.benchmark import likelihood
+from voiceflow.benchmark.compare import differences
 from voiceflow.benchmark.likelihood import (
     WAYS,
     Weigher,
@@ -172,13 +173,26 @@ def test_the_result_says_all(done: Path) -> None:
         assert (row["trials"], row["failed"]) == (2, 0)
         assert 0 <= row["figures"]["pairs in order"]["value"] <= 1
     told = results["trials"][0]["scores"]["tiny-0"]["likelihood"]
-    assert set(told) == {"real", "frames", *WAYS, *(f"{way}, error" for way in WAYS)}
+    numbers = (way + more for way in WAYS for more in ("", ", error", ", in order"))
+    assert set(told) == {"real", "frames", *numbers}
     assert 40 <= told["frames"] <= 100
     page = (done / "report.html").read_text("utf-8")
     for text in ((done / "results.md").read_text("utf-8"), page):
         assert "swapped words" in text
         assert "pairs in order" in text
     assert not (done / "audio").exists()
+
+
+def test_two_results_are_compared_pair_by_pair(done: Path) -> None:
+    results = read_json(done / "results.json")
+    found = {row["metric"]: row for row in differences(results, results)}
+    for row in results["rows"]:
+        way = row["system"].removeprefix("tiny, ")
+        for figure in ("pairs in order", "bits saved"):
+            same = found.pop(f"{figure}, {way}")
+            assert same["a"] == pytest.approx(row["figures"][figure]["value"])
+            assert same["difference"] == same["low"] == same["high"] == 0
+    assert not found
 
 
 def test_it_goes_on_where_it_stopped(done: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from voiceflow.benchmark.systems import CALIBRATION
 from voiceflow.config import UserError
 from voiceflow.files import read_json, write_json
 from voiceflow.measures.bootstrap import bootstrap_interval
@@ -37,7 +38,7 @@ def why_not(a: Results, b: Results) -> list[str]:
         ]
         reasons.append(f"other lists of trials ({told[0]}; {told[1]})")
     shared = set(a["scorers"]) & set(b["scorers"])
-    if not shared and a["trials"][0]["task"] != "durations":
+    if not shared:
         reasons.append(
             f"no scorer in common ({', '.join(a['scorers'])}; {', '.join(b['scorers'])})"
         )
@@ -49,8 +50,9 @@ def why_not(a: Results, b: Results) -> list[str]:
 
 
 def tested(results: Results) -> list[str]:
-    """The systems under test: those that a seed belongs to."""
-    return list(dict.fromkeys(r["system"] for r in results["rows"] if r["seed"] is not None))
+    """The systems under test, by the names that their trials' scores stand under."""
+    named = (system for trial in results["trials"] for system in trial["scores"])
+    return [system for system in dict.fromkeys(named) if system not in CALIBRATION]
 
 
 def differences(a: Results, b: Results) -> list[dict[str, Any]]:

@@ -286,6 +286,25 @@ class Weigher:
                      seed=self.seed, probes=PROBES, steps=STEPS, solver=SOLVER)  # fmt: skip
 
 
+def paired_metrics() -> dict[str, Metric]:
+    """What two voices are compared by, trial by trial: figures of `with_order`'s numbers."""
+    return {
+        f"{figure}, {way}": metric
+        for way in WAYS
+        for figure, metric in (
+            ("pairs in order", Metric.mean(f"{way}, in order", "higher", "%")),
+            ("bits saved", Metric.mean(way, "higher")),
+        )
+    }
+
+
+def with_order(told: Score) -> Score:
+    """A trial's numbers, and for each way whether the real speech is the likelier: 1 or 0."""
+    saved = {way: told[way] for way in WAYS}
+    order = {f"{w}, in order": float(bits > 0) for w, bits in saved.items() if type(bits) is float}
+    return {**told, **order}
+
+
 def around(plan: Plan, mel: Tensor, before: int, after: int) -> tuple[Plan, Tensor]:
     """A plan of one gap, and its log-mel (T, M), with so many frames of context left of it."""
     (first, last), = plan.gaps

@@ -15,7 +15,7 @@ import torch
 from voiceflow.alignment.frames import to_frames
 from voiceflow.alignment.types import SAMPLE_RATE, AlignmentError
 from voiceflow.audio.io import load_mono
-from voiceflow.benchmark.likelihood import ASKED, WAYS, figures_of
+from voiceflow.benchmark.likelihood import ASKED, WAYS, figures_of, paired_metrics, with_order
 from voiceflow.benchmark.protocols import DURATIONS, LIKELIHOOD, Trial
 from voiceflow.benchmark.reported import reported
 from voiceflow.benchmark.run import SETUP, Benchmark, utterances_of, voice_of
@@ -25,8 +25,9 @@ from voiceflow.config import BenchmarkConfig, TaskConfig, UserError, load_group
 from voiceflow.data.manifest import Utterance
 from voiceflow.data.masking import draw_mask, generator_for
 from voiceflow.files import read_json, write_json
-from voiceflow.measures.durations import Masked, duration_row, networks_of
+from voiceflow.measures.durations import Masked, duration_row, masked_span_error, networks_of
 from voiceflow.measures.scorer import Metric, Score, SetMetric, estimate, set_distance
+from voiceflow.measures.subject import ALIGNER, fingerprint
 from voiceflow.text.normalise import words_of
 from voiceflow.voice import Voice
 
@@ -50,13 +51,20 @@ def collect(
     costs = {system: _costs(benchmark, system, trials) for system in systems}
     asked = {name: scorer.settings() for name, scorer in scorers.items()}
     rows = []
+    paired: dict[str, tuple[str, Metric | SetMetric]] = {}  # what two results are compared by
     for task in dict.fromkeys(t.task for t in trials):
         its = [t for t in trials if t.task == task]
         if task == DURATIONS:
-            rows += _duration_rows(benchmark, its)
+            found, of_durations = _duration_rows(benchmark, its, told)
+            rows += found
+            paired |= {name: (DURATIONS, metric) for name, metric in of_durations.items()}
+            # What is the right duration depends on who aligned.
+            aligner = fingerprint(voice_of(benchmark.voice).folder.path, *ALIGNER)
+            asked[DURATIONS] = {"aligner_fingerprint": aligner}
             continue
         if task == LIKELIHOOD:
             rows += _likelihood_rows(benchmark, its, told, costs)
+            paired |= {name: (LIKELIHOOD, metric) for name, metric in paired_metrics().items()}
             asked[LIKELIHOOD] = ASKED
             continue
         for system in systems:
@@ -80,7 +88,7 @@ def collect(
                 "scorer": scorer, "better": metric.better, "unit": metric.unit,
                 "columns": list(metric.columns) if isinstance(metric, Metric) else None,
             }
-            for name, (scorer, metric) in metrics.items()
+            for name, (scorer, metric) in {**metrics, **paired}.items()
         },
         "rows": rows,
         "reported": reported({t.task for t in trials}),
@@ -232,16 +240,32 @@ def _trial(
     }  # fmt: skip
 
 
-def _duration_rows(benchmark: Benchmark, trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Masked phones of the utterances, by the voice's aligner and its duration networks."""
+def _duration_rows(
+    benchmark: Benchmark,
+    trials: Sequence[Trial],
+    told: Mapping[str, dict[str, dict[str, Score]]],
+) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
+    """Masked phones of the utterances, by the voice's aligner and its duration networks.
+
+    Each trial's numbers go to what is told of it. Also returns the figures that they make.
+    """
     voice = voice_of(benchmark.voice, benchmark.device)
     corpus = Corpus(utterances_of(benchmark.out))
-    masked = [m for t in trials if (m := _masked(voice, corpus, t, benchmark.seed)) is not None]
+    of = {t.id: _masked(voice, corpus, t, benchmark.seed) for t in trials}
+    masked = [m for m in of.values() if m is not None]
     if not masked:
         raise UserError("none of the utterances could be aligned")
-    rows = []
+    scores: dict[str, Score] = {id: {} for id, m in of.items() if m is not None}
+    told[next(iter(benchmark.tested()))][DURATIONS] = scores
+    rows, metrics = [], {}
     for way, predict in networks_of(voice.folder, benchmark.seed).items():
-        row = duration_row(way, predict(masked), masked)
+        row = duration_row(way, predicted := predict(masked), masked)
+        sums, _ = masked_span_error(predicted, masked)
+        for score, (error, count) in zip(scores.values(), sums.tolist(), strict=True):
+            score |= {f"{way}, error": error, "masked phones": count}
+        metrics[f"MS-MAE (frames), {way}"] = Metric.ratio(
+            f"{way}, error", "masked phones", "lower", ""
+        )
         figures: dict[str, Any] = {
             "MS-MAE (frames)": {"value": row.ms_mae, "low": row.low, "high": row.high},
             "correlation": {"value": row.correlation, "low": None, "high": None},
@@ -258,7 +282,7 @@ def _duration_rows(benchmark: Benchmark, trials: Sequence[Trial]) -> list[dict[s
                 for name, figure in figures.items() if figure["value"] is not None
             },
         })  # fmt: skip
-    return rows
+    return rows, metrics
 
 
 def _likelihood_rows(
@@ -273,7 +297,7 @@ def _likelihood_rows(
     for score in found.values():
         del score["seconds"]
     made = {id: score for id, score in found.items() if "failed" not in score}
-    told[system][LIKELIHOOD] = made
+    told[system][LIKELIHOOD] = {id: with_order(score) for id, score in made.items()}
     costs[system].update({id: score for id, score in found.items() if id not in made})
     scores, speakers = list(made.values()), [t.speaker for t in trials if t.id in made]
     return [

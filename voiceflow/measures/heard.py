@@ -22,7 +22,7 @@ from voiceflow.audio.features import LogMel
 from voiceflow.audio.io import resample
 from voiceflow.config import UserError
 from voiceflow.measures.scorer import Metric, Score, SetMetric, Sound
-from voiceflow.measures.subject import fingerprint
+from voiceflow.measures.subject import ALIGNER, fingerprint
 from voiceflow.measures.words import (
     PhoneRecogniser,
     WordRecogniser,
@@ -212,7 +212,7 @@ class Phones:
         return {
             "version": metadata.version("pocketsphinx"),
             "ctc": str(self._folder.name),
-            "ctc_fingerprint": fingerprint(self._folder),
+            "ctc_fingerprint": fingerprint(self._folder, *ALIGNER),
             "decoding": f"best path, {CHANGE_COST:g} nats a change",
             "reference": "first pronunciation of each word, without silences",
         }

@@ -27,6 +27,8 @@ from voiceflow.model_folder import ModelFolder
 
 LIBRARIES = ("torch", "pocketsphinx", "jiwer", "whisper-normalizer", "Resemblyzer")
 _WEIGHED = ("*.safetensors", "*.json", "*.yaml")
+ALIGNER = ("aligner.safetensors", "features.json", "phones.json")
+"""The files of a model folder that what its aligner hears depends on."""
 
 
 class Spoken(Protocol):
@@ -99,10 +101,13 @@ def recipe(voice: Subject, settings: SampleConfig, seed: int) -> dict[str, Any]:
     }
 
 
-def fingerprint(folder: Path) -> str:
-    """Sixteen hexadecimal digits of a model folder's weights, tables and configuration."""
+def fingerprint(folder: Path, *parts: str) -> str:
+    """Sixteen hexadecimal digits of a model folder's weights, tables and configuration.
+
+    parts: names or patterns of the files that count, if not all of these.
+    """
     digest = hashlib.sha256()
-    for path in sorted(chain.from_iterable(folder.glob(pattern) for pattern in _WEIGHED)):
+    for path in sorted(chain.from_iterable(folder.glob(part) for part in parts or _WEIGHED)):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
