@@ -60,19 +60,26 @@ class Example:
 
 @dataclass(frozen=True)
 class ExampleMaker:
-    """Makes examples of rows: the same from memory-mapped data as from a stream."""
+    """Makes examples of rows: the same from memory-mapped data as from a stream.
+
+    aligned: whether the phones stand where they are said; where not, a mask's edges may lie at any
+    frame, for those of what is written there mean nothing.
+    """
 
     features: FeatureSpec
     task: TaskConfig
     crop_frames: int
     seed: int
     waves: Waves | None = None  # for a vocoder
+    aligned: bool = True
 
     def __call__(self, epoch: int, row: Framed) -> Example:
         """The example of a row in an epoch."""
         generator = generator_for(self.seed, epoch, row.id)
         if self.waves is not None:
             return self._sounding(row, self.waves, generator)
+        if not self.aligned:
+            row = row.by_frame()
         crop = crop_phones(row.durations, self.crop_frames, generator)
         start = int(row.durations[: crop.start].sum())
         durations = row.durations[crop].clip(max=self.crop_frames)  # one phone may be longer

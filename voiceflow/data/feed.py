@@ -90,7 +90,10 @@ def example_maker(config: RunConfig, prepared: Prepared, seed: int) -> ExampleMa
         if config.train.stream or not prepared.is_local:
             raise UserError("task=vocoder reads the recordings: it needs prepared data on a disk")
         waves = Waves.of(Path(prepared.address), prepared.features.sample_rate)
-    return ExampleMaker(prepared.features, config.task, config.train.crop_frames, seed, waves)
+    return ExampleMaker(
+        prepared.features, config.task, config.train.crop_frames, seed, waves,
+        aligned=prepared.info.get("aligner") != "unaligned",
+    )  # fmt: skip
 
 
 def make_feed(

@@ -53,6 +53,11 @@ class Framed(NamedTuple):
     durations: np.ndarray
     mel: np.ndarray
 
+    def by_frame(self) -> Framed:
+        """The same with each frame's phone by itself."""
+        phones = np.repeat(self.phones, self.durations)
+        return self._replace(phones=phones.tolist(), durations=np.ones(len(phones), np.int64))
+
 
 @dataclass(frozen=True)
 class PreparedUtterance:
