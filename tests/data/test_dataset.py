@@ -3,11 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from voiceflow.config import TaskConfig, load_group
+from voiceflow.config import TaskConfig, compose, load_group
 from voiceflow.data.dataset import Example, ExampleDataset, ExampleMaker, split
+from voiceflow.data.feed import example_maker
 from voiceflow.data.shards import Prepared, open_prepared
 
 VELOCITY = load_group(TaskConfig, "task", "velocity")
@@ -62,6 +64,38 @@ def test_fields_fit_together(opened: Prepared) -> None:
         assert start == len(example.frame_mask) == len(example.frame_phones)
         if example.unconditional:
             assert example.mask.all()
+
+
+def test_what_is_not_aligned_is_masked_at_any_frame(opened: Prepared) -> None:
+    """Spans are as long as they shall be, wherever the filler behind unaligned text lies."""
+    config = replace(VELOCITY, p_unconditional=0.0, p_mask_all=0.0)
+    frames = len(opened.framed(0).mel)
+    row = opened.framed(0)._replace(
+        phones=[2, 3, 1], durations=np.array([1, 1, frames - 2], np.int64)
+    )
+    aligned = ExampleMaker(opened.features, config, 10**9, 0)
+    unaligned = replace(aligned, aligned=False)
+    firsts = set()
+    for epoch in range(40):
+        example, other = unaligned(epoch, row), aligned(epoch, row)
+        mask = example.frame_mask
+        share = mask.float().mean()
+        assert config.mask_ratio_min - 1 / frames <= share <= config.mask_ratio_max
+        [first, *_, last] = mask.nonzero().flatten().tolist()
+        assert mask[first : last + 1].all()
+        firsts.add(first)
+        assert example.frame_phones.tolist() == other.frame_phones.tolist()
+        assert torch.equal(example.noise, other.noise)
+        assert example.t == other.t
+        assert other.frame_mask.float().mean() >= (frames - 2) / frames
+    assert len(firsts) > 5
+
+
+def test_unaligned_data_say_so(opened: Prepared) -> None:
+    config = compose(["task=velocity", "data=x", "out=y"])
+    for aligner, wanted in (("unaligned", False), ("ctc", True)):
+        prepared = replace(opened, info={**opened.info, "aligner": aligner})
+        assert example_maker(config, prepared, 0).aligned is wanted
 
 
 def test_a_crop_is_a_piece_of_the_utterance(opened: Prepared) -> None:
