@@ -1,12 +1,13 @@
 """The ablation: what is trained otherwise in each row, and a judge that knows right from wrong."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from voiceflow.benchmark.ablation import VARIANTS, Judge, measure_original
+from voiceflow.benchmark.ablation import SMALL, VARIANTS, Judge, measure_original, train_variants
 from voiceflow.cli.app import app
 from voiceflow.config import UserError, compose
 from voiceflow.data.batching import collate
@@ -20,9 +21,29 @@ from voiceflow.training.tasks import VelocityTask, make_task
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_variant_is_another_training(name: str) -> None:
-    paper = compose(["data=d", "out=o", "task=velocity"])
-    other = compose(["data=d", "out=o", "task=velocity", *VARIANTS[name]])
+    paper = compose(["data=d", "out=o", "task=velocity", *SMALL])
+    other = compose(["data=d", "out=o", "task=velocity", *SMALL, *VARIANTS[name]])
     assert (other == paper) == (name == "the paper's")
+
+
+def test_an_unknown_variant_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no variant 'wider': there are the paper's, loss on"):
+        next(train_variants("data", tmp_path / "runs", [], ["the paper's", "wider"]))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wider_networks_have_fewer_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+
+    def ran(words: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        given.append(words[4:])
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", ran)
+    names = [name for name, _ in train_variants("d", tmp_path, ["train.updates=200"])]
+    assert names == list(VARIANTS)
+    updates = {n: compose(w).train.updates for n, w in zip(names, given, strict=True)}
+    assert updates == {**dict.fromkeys(names, 200), "twice as wide, a quarter of the updates": 50}
 
 
 def test_all_frames_count_where_asked(prepared: Path) -> None:

@@ -1,9 +1,10 @@
-"""The paper's choices one by one: the same small training, each with one thing otherwise.
+"""Choices one by one: the same small training, each with one thing otherwise.
 
 Le et al. 2023 compare the path, the loss on masked frames with that on all, and guidance, which
-needs the conditions dropped in training. Each variant fills the middle third of held-out
-utterances, unheard, with the phones' own durations; a phone recogniser that was trained apart says
-how many of its outputs there are the phone that they should be.
+needs the conditions dropped in training. What they do not compare are the network's choices: how it
+is told positions and the flow step, and its width against the number of updates. Each variant fills
+the middle third of held-out utterances, unheard, with the phones' own durations; a phone recogniser
+that was trained apart says how many of its outputs there are the phone that they should be.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from voiceflow.config import SampleConfig, UserError
+from voiceflow.config import SampleConfig, UserError, compose
 from voiceflow.data.dataset import split
 from voiceflow.data.shards import Framed, Prepared, open_prepared
 from voiceflow.generation.plan import Plan
@@ -25,19 +26,27 @@ from voiceflow.generation.sample import sample
 from voiceflow.model_folder import ModelFolder
 from voiceflow.models.aligner import BLANK, PhoneRecogniser
 from voiceflow.text.phones import NONE, SILENCE, base_of
+from voiceflow.training.run import n_parameters
 from voiceflow.training.samples import plans
 
 SMALL = (
     "model=mini", "model.width=128", "model.layers=4", "model.feed_forward=512",
     "model.phone_width=128", "train=cpu", "train.updates=1500", "train.validation_utterances=32",
 )  # fmt: skip
+PAPER = "the paper's"
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "the paper's": (),
+    PAPER: (),
     "loss on all frames": ("task.loss_frames=all",),
     "diffusion path": ("task.path=variance_preserving",),
     "conditions never dropped": ("task.p_unconditional=0",),
     "short spans (10 to 100 %)": ("task.mask_ratio_min=0.1",),
-}
+    "rotary positions": ("model.position=rotary",),
+    "flow step in every block": ("model.time=adaln",),
+    "twice as wide, a quarter of the updates": (
+        "model.width=256", "model.feed_forward=1024", "model.phone_width=256"
+    ),
+}  # fmt: skip
+UPDATES = {"twice as wide, a quarter of the updates": 0.25}  # a share of what the others have
 GUIDANCE = 0.7
 SEED = 0
 
@@ -47,7 +56,8 @@ class Row:
     """A variant's figures over the gaps of all utterances.
 
     error: mean absolute difference of natural log-mels of one sample; variance: over time and
-    bands, relative to the original's; phones: share of the recogniser's outputs that are right.
+    bands, relative to the original's; phones: share of the recogniser's outputs that are right;
+    parameters: how many numbers the network has learnt.
     """
 
     name: str
@@ -55,6 +65,7 @@ class Row:
     error: float
     variance: float
     phones: float
+    parameters: int = 0
 
 
 class Judge:
@@ -82,14 +93,23 @@ class Judge:
         return int((heard[0].argmax(-1) == wanted)[inside].sum()), int(inside.sum())
 
 
-def train_variants(data: str, out: Path, overrides: Sequence[str]) -> Iterator[tuple[str, Path]]:
+def train_variants(
+    data: str, out: Path, overrides: Sequence[str], names: Sequence[str] = ()
+) -> Iterator[tuple[str, Path]]:
     """Train each variant in a process of its own, or go on with it; its name and model folder.
 
-    Raises UserError when a training fails.
+    names: which; all if none is given. Raises UserError for a name that is unknown, before
+    anything is trained, and when a training fails.
     """
-    for name, own in VARIANTS.items():
+    if unknown := [name for name in names if name not in VARIANTS]:
+        raise UserError(f"no variant '{unknown[0]}': there are {', '.join(VARIANTS)}")
+    shared = [f"data={data}", "task=velocity", *SMALL, *overrides]
+    updates = compose([*shared, f"out={out}"]).train.updates
+    for name in names or VARIANTS:
         folder = out / "".join(c if c.isalnum() else "-" for c in name)
-        words = ["task=velocity", f"data={data}", f"out={folder}", *SMALL, *overrides, *own]
+        words = [*shared, f"out={folder}", *VARIANTS[name]]
+        if name in UPDATES:
+            words.append(f"train.updates={max(round(UPDATES[name] * updates), 1)}")
         done = subprocess.run([sys.executable, "-m", "voiceflow", "train", *words], check=False)
         if done.returncode:
             raise UserError(f"the training of '{name}' in {folder} failed: its message is above")
@@ -109,7 +129,8 @@ def measure(
         drawn = sample(network, plan, folder.phones, settings, SEED).mel[0]
         return prepared.features.denormalise(drawn)
 
-    return _row(name, guidance, prepared, rows, judge, filled)
+    row = _row(name, guidance, prepared, rows, judge, filled)
+    return replace(row, parameters=n_parameters(network))
 
 
 def measure_original(prepared: Prepared, rows: Sequence[Framed], judge: Judge) -> Row:
@@ -140,9 +161,13 @@ def _row(
 
 
 def run(
-    data: str, out: Path, overrides: Sequence[str], utterances: int, steps: int, judge: str
-) -> Iterator[Row]:
-    """The original's row, then each variant's as it is done; figures also in out/ablation.json."""
+    data: str, out: Path, overrides: Sequence[str], utterances: int, steps: int, judge: str,
+    names: Sequence[str] = (),
+) -> Iterator[Row]:  # fmt: skip
+    """The original's row, then each variant's as it is done; figures also in out/ablation.json.
+
+    names: which variants; all if none is given.
+    """
     from voiceflow.files import write_json
 
     prepared = open_prepared(data)
@@ -153,7 +178,7 @@ def run(
     listener = Judge(judge)
     made = [measure_original(prepared, rows, listener)]
     yield made[0]
-    for name, model in train_variants(data, out, overrides):
+    for name, model in train_variants(data, out, overrides, names):
         made.append(measure(name, model, prepared, rows, listener, steps))
         write_json(
             out / "ablation.json",

@@ -217,8 +217,12 @@ def ablation(
     judge: Annotated[
         str, typer.Option(help="The voice whose aligner says which phones are heard.")
     ] = "mini",
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="A row of the table; may be given several times. All if not given."),
+    ] = None,
 ) -> None:
-    """Train small networks each with one of the paper's choices changed, and compare them.
+    """Train small networks each with one choice changed, and compare them.
 
     [bold]Example:[/bold]
 
@@ -229,11 +233,12 @@ def ablation(
     from voiceflow.cli.train import check_overrides
 
     check_overrides(overrides or [])
-    print("| trained with | guidance | log-mel error | variance | phones right |")
-    print("|---|---|---|---|---|", flush=True)
-    for row in run(data, out, overrides or [], utterances, steps, judge):
+    print("| trained with | parameters | guidance | log-mel error | variance | phones right |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for row in run(data, out, overrides or [], utterances, steps, judge, variant or []):
+        size = f"{row.parameters / 1e6:.2f} M" if row.parameters else ""
         print(
-            f"| {row.name} | {row.guidance:g} | {row.error:.2f} | {row.variance:.2f} "
+            f"| {row.name} | {size} | {row.guidance:g} | {row.error:.2f} | {row.variance:.2f} "
             f"| {100 * row.phones:.1f} % |",
             flush=True,
         )
