@@ -48,7 +48,7 @@ fi
 if in_stage 8 "train the vocoder on what the voice makes"; then
   [ "$thumbnail" ] && every=1
   once "$data/regenerated/info.json" voiceflow data regenerate "$sounds" --voice "$runs/model" \
-    --every "$every" --out "$data/regenerated"
+    --every "$every" --device "$device" --out "$data/regenerated"
   train vocoder "$data/regenerated" "$runs/vocoder-own" $(settings own) \
     "train.init_from=$vocoder/model"
 fi

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from voiceflow.cli.options import VoiceOption
+from voiceflow.cli.options import DeviceOption, VoiceOption
 from voiceflow.config import UserError
 
 app = typer.Typer(help="Look at prepared data: an utterance, figures of all, a check of all.")
@@ -87,6 +87,7 @@ def regenerate(
     every: Annotated[
         int, typer.Option(min=1, help="2: only every second utterance of a shard, and so on.")
     ] = 1,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Copy prepared data with half of its frames made anew by a voice: for training its vocoder.
 
@@ -99,9 +100,13 @@ def regenerate(
     voiceflow data regenerate data/train --voice mini --out data/regenerated
     """
     from voiceflow.generation.regenerate import regenerate as make_anew
+    from voiceflow.jobs import device_of
     from voiceflow.model_folder import ModelFolder
 
-    count = make_anew(folder, ModelFolder.open(voice), out, t=begin, steps=steps, every=every)
+    model = ModelFolder.open(voice)
+    count = make_anew(
+        folder, model, out, t=begin, steps=steps, every=every, device=device_of(device)
+    )
     typer.echo(f"{count} utterances with features of '{voice}': {out}")
 
 

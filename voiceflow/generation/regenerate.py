@@ -65,12 +65,12 @@ def regenerated(
 
 def regenerate(
     source: Path, voice: ModelFolder, out: Path, *, t: float = 0.5, steps: int = 4,
-    every: int = 1,
+    every: int = 1, device: torch.device | str = "cpu",
 ) -> int:  # fmt: skip
     """Copy prepared data, half of whose frames a voice makes anew; returns the utterances.
 
     t: where on the path it begins (`regenerated`); steps: of the voice's solver, from there on;
-    every: 2 for every second utterance of a shard, and so on. Shards that are there already are
+    every: 2 for every second utterance of a shard, and so on; device: of the network. Shards that are there already are
     kept, so a run that was stopped goes on. Raises UserError for data of another front end or other
     phones than the voice's, and for a folder with data regenerated otherwise.
     """
@@ -89,7 +89,7 @@ def regenerate(
     if (out / "request.json").is_file() and read_json(out / "request.json") != request:
         raise UserError(f"{out} holds data regenerated otherwise: choose another --out")
     write_json(out / "request.json", request)
-    network = voice.load("velocity")
+    network = voice.load("velocity").to(device)
     length = round(STRETCH_SECONDS / spec.hop_seconds)
     count = frames = 0
     for path in _shown(shard_files(source)):
