@@ -70,9 +70,10 @@ def regenerate(
     """Copy prepared data, half of whose frames a voice makes anew; returns the utterances.
 
     t: where on the path it begins (`regenerated`); steps: of the voice's solver, from there on;
-    every: 2 for every second utterance of a shard, and so on; device: of the network. Shards that are there already are
-    kept, so a run that was stopped goes on. Raises UserError for data of another front end or other
-    phones than the voice's, and for a folder with data regenerated otherwise.
+    every: 2 for every second utterance of a shard, and so on; device: of the network. Shards that
+    are there already are kept, so a run that was stopped goes on. Raises UserError for data of
+    another front end or other phones than the voice's, and for a folder with data regenerated
+    otherwise.
     """
     prepared = open_prepared(source)
     spec = voice.features
