@@ -1,12 +1,8 @@
 """A benchmark from the corpus to the result: stages, what is refused, and what goes on."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -421,115 +417,6 @@ def test_a_result_compared_with_itself(done: Path, capsys: pytest.CaptureFixture
     assert all(row["difference"] == row["low"] == row["high"] == 0 for row in found)
     assert all(row["b_is_better"] is None for row in found)
     assert "| cross-sentence | WER (pocketsphinx) |" in capsys.readouterr().out
-
-
-def result(
-    name: str = "voice-0", shift: float = 0.0, sha256: str = "x", version: str = "1", n: int = 40
-) -> dict[str, Any]:
-    """Forty trials of ten speakers whose errors are known."""
-    random = np.random.default_rng(0)
-    trials = [
-        {"id": f"t{i}", "task": "cross-sentence", "speaker": str(i % 10), "text": "",
-         "sounds": {}, "scores": {name: {
-             "other": {"word_errors": 1.0, "words": 1.0},
-             "pocketsphinx": {"word_errors": float(e) + shift, "words": 10.0},
-         }}}
-        for i, e in enumerate(random.integers(0, 5, n))
-    ]  # fmt: skip
-    return {
-        "protocol": {"name": "voicebox", "sha256": sha256, "seed": 0, "trials": n},
-        "scorers": {"pocketsphinx": {"version": version}},
-        "metrics": {"WER (pocketsphinx)": {"scorer": "pocketsphinx", "better": "lower",
-                                           "unit": "%", "columns": ["word_errors", "words"]}},
-        "rows": [{"task": "cross-sentence", "system": name, "seed": 0}],
-        "trials": trials,
-    }  # fmt: skip
-
-
-def test_a_paired_difference_is_known_where_the_figures_are_not() -> None:
-    """One error more in each trial: 10 points, with no spread at all."""
-    [row] = differences(result(), result("other-0", shift=1.0))
-    assert row["difference"] == pytest.approx(0.1)
-    assert (row["low"], row["high"]) == (pytest.approx(0.1), pytest.approx(0.1))
-    assert row["b_is_better"] is False
-    [back] = differences(result(shift=1.0), result())
-    assert back["b_is_better"] is True
-    assert back["trials"] == 40
-
-
-@pytest.mark.parametrize(
-    ("other", "reason"),
-    [
-        (result(sha256="y"), "other lists of trials"),
-        (result(version="2"), "scorer pocketsphinx was another: version"),
-        ({**result(), "scorers": {"hubert": {}}}, "no scorer in common"),
-        ({**result(), "protocol": {**result()["protocol"], "name": "infill"}},
-         "protocols voicebox and infill"),
-    ],
-)  # fmt: skip
-def test_what_is_not_comparable_says_why(other: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UserError, match=f"cannot be compared: .*{reason}"):
-        differences(result(), other)
-
-
-def test_no_result(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match=r"is not the results\.json of a benchmark"):
-        compare_results(tmp_path, tmp_path)
-
-
-def command(speech_dir: Path, tiny_voice: Path, out: Path) -> list[str]:
-    return [
-        "benchmark", "--data", str(speech_dir / "LibriSpeech"), "--voice", str(tiny_voice),
-        "--out", str(out), "--limit", "6", "--scorers", "fsd-log-mel,pocketsphinx",
-    ]  # fmt: skip
-
-
-@pytest.mark.long
-def test_three_kills_change_nothing(
-    speech_dir: Path, tiny_voice: Path, repository: Path, tmp_path: Path
-) -> None:
-    words = command(speech_dir, tiny_voice, tmp_path / "killed")
-    wanted = (
-        lambda: len(list((tmp_path / "killed" / "audio").rglob("*.wav"))) > 5,
-        lambda: len(list((tmp_path / "killed" / "audio").rglob("*.wav"))) > 20,
-        lambda: len(list((tmp_path / "killed" / "scores").rglob("0*.json"))) > 2,
-    )
-    for reached in wanted:
-        process = subprocess.Popen([sys.executable, "-m", "voiceflow", *words], cwd=repository)
-        while not reached():
-            assert process.poll() is None, "it ended before it was killed"
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not (tmp_path / "killed" / "results.json").exists()
-    for name in ("killed", "whole"):
-        subprocess.run(
-            [sys.executable, "-m", "voiceflow", *command(speech_dir, tiny_voice, tmp_path / name)],
-            cwd=repository, check=True,
-        )  # fmt: skip
-    killed, whole = (
-        without_times(read_json(tmp_path / name / "results.json")) for name in ("killed", "whole")
-    )
-    assert killed == whole
-
-
-@pytest.mark.long
-def test_two_processes_of_torchrun_do_what_one_does(
-    speech_dir: Path, tiny_voice: Path, repository: Path, tmp_path: Path
-) -> None:
-    two, one = (command(speech_dir, tiny_voice, tmp_path / name) for name in ("two", "one"))
-    starts = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "voiceflow"],
-        ["-m", "voiceflow"],
-    )
-    for start, words in zip(starts, (two, [*one, "--workers", "2"]), strict=True):
-        subprocess.run(
-            [sys.executable, *start, *words], cwd=repository, check=True, timeout=600,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-    a, b = (without_times(read_json(tmp_path / n / "results.json")) for n in ("two", "one"))
-    assert a == b
 
 
 @pytest.mark.long
