@@ -65,4 +65,6 @@ if in_stage 5 "measure them"; then
     once "$runs/compared-$model.json" voiceflow benchmark compare "$runs/measured-unaligned-$model" \
       "$runs/measured-aligned-$model" --json "$runs/compared-$model.json"
   done
+  python recipes/aligned_or_not/table.py "$runs" --budgets "${budgets[@]}" --seeds "${seeds[@]}" |
+    tee "$runs/table.md"
 fi
