@@ -13,6 +13,7 @@ What is there already stays.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from rich.progress import track
 from voiceflow.audio.io import Recording, load_mono, write
 from voiceflow.benchmark.protocols import LISTED
 from voiceflow.cli.prepare import read_utterances
-from voiceflow.config import UserError
+from voiceflow.config import SampleConfig, UserError, load_group
 from voiceflow.data.manifest import Utterance
 from voiceflow.data.masking import generator_for
 from voiceflow.files import replacing
@@ -36,6 +37,8 @@ from voiceflow.vocoders.choice import named_vocoder
 from voiceflow.voice import Voice
 
 SECONDS = (4.0, 8.0)  # of prompt and of sentence: together no longer than what is trained on
+# The context is whole: cut to what is near the gap, it would lose the unaligned text.
+SETTINGS = replace(load_group(SampleConfig, "sample", "best"), context_frames=2000)
 Pair = tuple[Utterance, Utterance]
 
 
@@ -87,7 +90,7 @@ def unaligned(voice: Voice, letters: ClosedLexicon, pair: Pair, seed: int) -> Re
     def finish(mel: torch.Tensor) -> Recording:
         return Recording.from_mono(voice.vocode(mel, *gap), rate)
 
-    job = Job(plan, finish, tuple(words), voice.settings(preset="best"), seed)
+    job = Job(plan, finish, tuple(words), voice.settings(settings=SETTINGS), seed)
     return voice.run([job])[0].recording
 
 
@@ -111,7 +114,7 @@ def main() -> None:
         if not (path := asked.out / "aligned" / name).exists():
             first.speak(
                 pair[1].text, prompt=pair[0].audio, prompt_text=pair[0].text, seed=asked.seed,
-                preset="best",
+                settings=SETTINGS,
             ).save(path)  # fmt: skip
         if not (path := asked.out / "unaligned" / name).exists():
             write(path, unaligned(second, letters, pair, asked.seed))

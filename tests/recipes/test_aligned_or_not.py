@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from voiceflow.config import UserError
 from voiceflow.files import write_json
+from voiceflow.generation.sample import windows
 
 WER = "WER (pocketsphinx)"
 
@@ -68,6 +70,14 @@ def test_the_table(repository: Path, tmp_path: Path) -> None:
         f"| {updates} | {WER} | {b}.0 % | {a}.0 % | -40.0 | -40.0 to -40.0 |"
         for updates, a, b in ((1000, 35, 75), (2000, 25, 65))
     ]
+
+
+def test_no_text_is_cut_away_with_the_context(repository: Path) -> None:
+    """Unaligned text stands in the first frames, far from the gap behind a prompt."""
+    script = runpy.run_path(str(repository / "recipes" / "aligned_or_not" / "speak.py"))
+    frames = round(100 * script["SECONDS"][1])
+    mask = torch.arange(2 * frames) >= frames
+    assert windows(mask, script["SETTINGS"].context_frames) == [slice(0, 2 * frames)]
 
 
 def test_a_result_that_is_missing_is_named(repository: Path, tmp_path: Path) -> None:
