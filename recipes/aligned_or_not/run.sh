@@ -8,7 +8,7 @@ needs='LibriSpeech/train-clean-5 LibriSpeech/test-clean' scored=5
 networks=(model=mini)
 options 5 "$@"
 
-corpus=$speech/LibriSpeech few=() seeds=(0 1) budgets=(1000 2000) pairs=100
+corpus=$speech/LibriSpeech few=() seeds=(0 1) budgets=(1000 2000) pairs=60
 measured=(--scorers pocketsphinx,phones,matching,resemblyzer,dnsmos --workers "$workers")
 if [ "$thumbnail" ]; then
   few=(--limit 8 --shard-utterances 4) seeds=(0) budgets=(2 3) pairs=1 measured=(--scorers phones)

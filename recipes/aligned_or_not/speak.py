@@ -1,6 +1,6 @@
 """The same sentences by two voices: one trained on aligned phones, one on unaligned letters.
 
-    python recipes/aligned_or_not/speak.py --data LibriSpeech --subset test-clean --pairs 100 \\
+    python recipes/aligned_or_not/speak.py --data LibriSpeech --subset test-clean --pairs 60 \\
         --aligned runs/aligned/model --unaligned runs/letters/model --letters LEXICON --out OUT
 
 writes OUT/pairs.lst, a list for `voiceflow benchmark --protocol librispeech-pc --list`, and
@@ -38,7 +38,7 @@ from voiceflow.voice import Voice
 
 SECONDS = (4.0, 8.0)  # of prompt and of sentence: together no longer than what is trained on
 # The context is whole: cut to what is near the gap, it would lose the unaligned text.
-SETTINGS = replace(load_group(SampleConfig, "sample", "best"), context_frames=2000)
+SETTINGS = replace(load_group(SampleConfig, "sample", "fast"), context_frames=2000)
 Pair = tuple[Utterance, Utterance]
 
 
@@ -100,7 +100,7 @@ def main() -> None:
     for name in ("data", "aligned", "unaligned", "letters", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--subset", default="test-clean")
-    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     pairs = pairs_of(read_utterances(asked.data, asked.subset), asked.pairs)
