@@ -364,8 +364,8 @@ def test_durations_and_speed_need_no_scorer(ask: Ask, tmp_path: Path) -> None:
             r["system"].removeprefix("tiny, ")))["figures"]["MS-MAE (frames)"]["value"]  # fmt: skip
         assert row["a"] == pytest.approx(of_the_table)
         assert row["difference"] == row["low"] == row["high"] == 0
-    other = {**durations, "scorers": {"durations": {"aligner_fingerprint": "another"}}}
-    with pytest.raises(UserError, match="durations was another: aligner_fingerprint"):
+    other = {**durations, "scorers": {"durations": {"aligner": "another"}}}
+    with pytest.raises(UserError, match="durations was another: aligner"):
         differences(durations, other)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from voiceflow.alignment.frames import to_frames
+from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
 from voiceflow.alignment.types import SAMPLE_RATE, AlignmentError
 from voiceflow.audio.io import load_mono
 from voiceflow.benchmark.likelihood import ASKED, WAYS, figures_of, paired_metrics, with_order
@@ -27,7 +28,6 @@ from voiceflow.data.masking import draw_mask, generator_for
 from voiceflow.files import read_json, write_json
 from voiceflow.measures.durations import Masked, duration_row, masked_span_error, networks_of
 from voiceflow.measures.scorer import Metric, Score, SetMetric, estimate, set_distance
-from voiceflow.measures.subject import ALIGNER, fingerprint
 from voiceflow.text.normalise import words_of
 from voiceflow.voice import Voice
 
@@ -59,8 +59,7 @@ def collect(
             rows += found
             paired |= {name: (DURATIONS, metric) for name, metric in of_durations.items()}
             # What is the right duration depends on who aligned.
-            aligner = fingerprint(voice_of(benchmark.voice).folder.path, *ALIGNER)
-            asked[DURATIONS] = {"aligner_fingerprint": aligner}
+            asked[DURATIONS] = {"aligner": PocketsphinxAligner.name}
             continue
         if task == LIKELIHOOD:
             rows += _likelihood_rows(benchmark, its, told, costs)
@@ -245,7 +244,7 @@ def _duration_rows(
     trials: Sequence[Trial],
     told: Mapping[str, dict[str, dict[str, Score]]],
 ) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
-    """Masked phones of the utterances, by the voice's aligner and its duration networks.
+    """Masked phones of the utterances, as pocketsphinx aligns them, by the duration networks.
 
     Each trial's numbers go to what is told of it. Also returns the figures that they make.
     """
