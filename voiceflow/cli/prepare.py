@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -98,6 +98,14 @@ def prepare(
         PhoneSetName,
         typer.Option(help="english, or the phones and words of --lexicon alone: any language."),
     ] = PhoneSetName.english,
+    speed: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.5, max=2.0,
+            help="Every utterance once more, so many times as fast, with pitch and all, as 0.9: "
+            "more voices from few speakers; may be given several times.",
+        ),
+    ] = None,
     min_score: Annotated[
         float | None,
         typer.Option(help="Reject alignments that score less (nats a frame, 0 is the best)."),
@@ -150,9 +158,14 @@ def prepare(
         settings["voice"] = digest_of_aligner(voice)
     if lexicon is not None:
         settings["lexicon"] = digest_of(lexicon, closed)
+    if speed:
+        if aligner is AlignerName.mfa:
+            raise UserError("--speed makes recordings of which there are no TextGrids: choose an "
+                            "aligner that listens, as --aligner ctc --voice mini")  # fmt: skip
+        settings["speeds"] = ", ".join(f"{s:g}" for s in speed)
     spec = FeatureSpec.named(features)
     summary = run(
-        read_corpus(corpus, root, subset or [""], download, columns),
+        at_speeds(read_corpus(corpus, root, subset or [""], download, columns), speed or ()),
         partial(
             make_aligner, aligner, alignments, stress, voice, lexicon, closed, spec.hop_seconds
         ),
@@ -195,6 +208,18 @@ def read_corpus(
         if download:
             module.download(root, subset, **(columns or {}))
         yield from module.read(root, subset)
+
+
+def at_speeds(
+    items: Iterable[Utterance | Rejected], speeds: Sequence[float]
+) -> Iterator[Utterance | Rejected]:
+    """Each utterance, and after it the same at each of the speeds but 1, which it has."""
+    from voiceflow.data.manifest import Utterance
+
+    for item in items:
+        yield item
+        if isinstance(item, Utterance):
+            yield from (item.faster(speed) for speed in dict.fromkeys(speeds) if speed != 1)
 
 
 def named_columns(corpus: str, given: list[str], download: bool) -> dict[str, str]:

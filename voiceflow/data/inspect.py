@@ -231,8 +231,8 @@ def find_utterance(folder: Path, id: str) -> PreparedUtterance:
                 table = pq.read_table(path, filters=[("id", "==", id)])
             found = _row(table.to_batches()[0].slice(0, 1), folder, n_mels)
             manifest = folder / "manifest.jsonl"
-            audio = {u.id: u.audio for u in read_manifest(manifest)} if manifest.is_file() else {}
-            return replace(found, utterance=replace(found.utterance, audio=audio.get(id, "")))
+            told = {u.id: u for u in read_manifest(manifest)} if manifest.is_file() else {}
+            return replace(found, utterance=told.get(id, found.utterance))
     if rejected_file(folder).is_file():
         for rejected in read_rejected(rejected_file(folder)):
             if rejected.id == id:

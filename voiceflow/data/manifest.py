@@ -1,8 +1,9 @@
 """The manifest: one utterance a line, as JSON. Every corpus becomes one; seconds are its unit."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ class Utterance:
     """One recording and what is said in it.
 
     `audio` is the path of the sound file; `text` is as the corpus writes it; `seconds` is the
-    recording's length, None where nobody has looked.
+    utterance's length, None where nobody has looked. `speed` is how many times as fast the
+    recording is played, as a tape is: pitch and formants rise with it (`faster`).
     """
 
     id: str
@@ -24,10 +26,22 @@ class Utterance:
     speaker: str
     language: str = "en"
     seconds: float | None = None
+    speed: float = 1.0
 
     def to_json(self) -> str:
-        """The utterance as one line of a manifest."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        """The utterance as one line of a manifest; a speed of 1 is not named."""
+        values = asdict(self)
+        if self.speed == 1:
+            del values["speed"]
+        return json.dumps(values, ensure_ascii=False)
+
+    def faster(self, speed: float) -> "Utterance":
+        """The same recording played `speed` times as fast, an utterance of its own.
+
+        It stays its speaker's: what is held out is held out at every speed.
+        """
+        seconds = None if self.seconds is None else self.seconds / speed
+        return replace(self, id=f"{self.id}-speed{speed:g}", seconds=seconds, speed=speed)
 
 
 @dataclass(frozen=True)
@@ -109,4 +123,7 @@ def _from_json(line: str, where: str) -> Utterance:
     seconds = values.get("seconds")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
         raise UserError(f"{where}: 'seconds' must be a number or null, found {seconds!r}")
+    speed = values.get("speed", 1.0)
+    if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed < math.inf:
+        raise UserError(f"{where}: 'speed' must be a number above 0, found {speed!r}")
     return Utterance(**values)

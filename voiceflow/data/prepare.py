@@ -128,7 +128,7 @@ class Worker:
 
         spec = self.request.spec
         try:
-            wave = load_recording(utterance.audio, spec, self.request.most_seconds)
+            wave = load_recording(utterance, spec, self.request.most_seconds)
             listened = resample(wave, spec.sample_rate, SAMPLE_RATE)
             return aligner.align(listened, self.request.words(utterance.text), utterance.id)
         except _REFUSALS as error:
@@ -185,7 +185,7 @@ class Worker:
                 "(--min-score): the transcript is probably not what is said"
             )
         spec = self.request.spec
-        wave = load_recording(utterance.audio, spec, self.request.most_seconds)
+        wave = load_recording(utterance, spec, self.request.most_seconds)
         mel = log_mel(torch.from_numpy(wave)).numpy()
         framed = to_frames(alignment, len(mel), spec.hop_seconds)
         self.request.phones.ids(framed.phones)  # raises here, where it can still be left out

@@ -13,14 +13,21 @@ import numpy as np
 from voiceflow.audio.features import FeatureSpec
 from voiceflow.audio.io import read, resample
 from voiceflow.config import UserError
+from voiceflow.data.manifest import Utterance
 
 FEWEST_SECONDS = 0.1
 MOST_SECONDS = 60.0
 _LEAST_SHARE_OF_BAND = 0.75
 
 
-def load_recording(path: str, spec: FeatureSpec, most_seconds: float = MOST_SECONDS) -> np.ndarray:
-    """(n,) float32 mono at the features' rate. Raises UserError with the reason."""
+def load_recording(
+    utterance: Utterance, spec: FeatureSpec, most_seconds: float = MOST_SECONDS
+) -> np.ndarray:
+    """(n,) float32 mono at the features' rate, at the utterance's speed.
+
+    Raises UserError with the reason.
+    """
+    path = utterance.audio
     recording = read(path)
     if not FEWEST_SECONDS <= recording.seconds <= most_seconds:
         raise UserError(
@@ -36,6 +43,16 @@ def load_recording(path: str, spec: FeatureSpec, most_seconds: float = MOST_SECO
     if not wave.any():
         raise UserError(f"{path} holds digital silence alone")
     try:
-        return resample(wave, recording.sample_rate, spec.sample_rate)
+        wave = resample(wave, recording.sample_rate, spec.sample_rate)
+        return at_speed(wave, utterance.speed, spec.sample_rate)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def at_speed(wave: np.ndarray, speed: float, sample_rate: int) -> np.ndarray:
+    """(n,) -> (n / speed,): the wave as a tape sounds that runs `speed` times as fast.
+
+    Ko et al. 2015, "Audio augmentation for speech recognition". Above speed x half the rate there
+    is nothing then where speed is less than 1.
+    """
+    return resample(wave, round(sample_rate * speed), sample_rate)

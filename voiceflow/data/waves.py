@@ -10,16 +10,17 @@ import numpy as np
 
 from voiceflow.audio.io import load_mono
 from voiceflow.config import UserError
-from voiceflow.data.manifest import read_manifest
+from voiceflow.data.manifest import Utterance, read_manifest
+from voiceflow.data.recordings import at_speed
 
 KEPT_SAMPLES = 400_000_000  # of decoded recordings, 16 bits each, that stay in memory: 7 hours
 
 
 @dataclass
 class Waves:
-    """Recordings by utterance; paths: id -> sound file. The last ones read stay in memory."""
+    """Recordings of utterances, by id. The last ones read stay in memory."""
 
-    paths: dict[str, str]
+    utterances: dict[str, Utterance]
     sample_rate: int
     most: int = KEPT_SAMPLES
     _kept: OrderedDict[str, np.ndarray] = field(default_factory=OrderedDict, repr=False)
@@ -34,7 +35,7 @@ class Waves:
                 f"{folder} has no manifest.jsonl, which says where its recordings are: a vocoder "
                 "is trained on those; prepare the corpus on this machine"
             )
-        return Waves({u.id: u.audio for u in read_manifest(manifest)}, sample_rate)
+        return Waves({u.id: u for u in read_manifest(manifest)}, sample_rate)
 
     def crop(self, id: str, first: int, count: int) -> np.ndarray:
         """(count,) float32 from sample `first` on, silence where the recording has ended."""
@@ -45,9 +46,11 @@ class Waves:
         if id in self._kept:
             self._kept.move_to_end(id)
             return self._kept[id]
-        if id not in self.paths:
+        if id not in self.utterances:
             raise UserError(f"{id} is not in the manifest of the prepared data")
-        wave = load_mono(self.paths[id], self.sample_rate)
+        utterance = self.utterances[id]
+        wave = load_mono(utterance.audio, self.sample_rate)
+        wave = at_speed(wave, utterance.speed, self.sample_rate)
         kept = np.round(wave.clip(-1, 32767 / 32768) * 32768).astype(np.int16)
         self._kept[id] = kept
         self._held += len(kept)

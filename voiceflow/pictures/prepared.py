@@ -16,6 +16,7 @@ from voiceflow.audio.features import FeatureSpec
 from voiceflow.audio.io import load_mono
 from voiceflow.config import UserError, UserNote
 from voiceflow.data.inspect import Spread, Statistics
+from voiceflow.data.recordings import at_speed
 from voiceflow.data.shards import PreparedUtterance
 from voiceflow.pictures.page import new_page, write_page
 from voiceflow.pictures.spectrogram import draw_mel
@@ -107,7 +108,8 @@ def _wave(row: PreparedUtterance, spec: FeatureSpec) -> np.ndarray | None:
         warnings.warn("the manifest names no recording: drawn without it", UserNote, stacklevel=3)
         return None
     try:
-        return load_mono(audio, spec.sample_rate)
+        wave = load_mono(audio, spec.sample_rate)
+        return at_speed(wave, row.utterance.speed, spec.sample_rate)
     except UserError as error:
         warnings.warn(f"drawn without the recording: {error}", UserNote, stacklevel=3)
         return None
