@@ -89,7 +89,7 @@ class Machine:
 
     gpus: int = 8
     peak: float = 989e12
-    utilisation: float = 0.4
+    utilisation: float = 0.26
     bandwidth: float = 50e9
     read_bandwidth: float = 500e6
     workers: int = 8

@@ -313,6 +313,9 @@ def compare(
         peak = max(peak, matmul_rate(device, dtype, seconds / 2))
         for one in running[:: -1 if number % 2 else 1]:
             one.round(seconds)
+    for one in running:
+        told = f"{size} {dtype}: {one.name} {statistics.median(one.rates):,.0f} frames/s"
+        print(told, file=sys.stderr, flush=True)
     against = {OURS: other}
     return [Row.of(one, against.get(one.name), size) for one in running], peak
 

@@ -157,7 +157,7 @@ def scaling(
     ] = 989.0,
     utilisation: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="The share of the peak that training reaches.")
-    ] = 0.4,
+    ] = 0.26,
     frames_per_second: Annotated[
         float | None,
         typer.Option(min=0.001, help="Instead: what one GPU was seen to train the audio model at."),
@@ -184,7 +184,7 @@ def scaling(
 
     [bold]Example:[/bold]
 
-    voiceflow benchmark scaling --gpus 8 --peak-tflops 989 --utilisation 0.4
+    voiceflow benchmark scaling --gpus 8 --peak-tflops 989 --utilisation 0.26
     """
     from voiceflow.benchmark.scaling import Machine, measure_scaling
 
