@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ import numpy as np
 import torch
 
 from voiceflow.alignment.frames import to_frames
-from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
-from voiceflow.alignment.types import SAMPLE_RATE, AlignmentError
+from voiceflow.alignment.types import SAMPLE_RATE, Aligner, AlignmentError
 from voiceflow.audio.io import load_mono
 from voiceflow.benchmark.likelihood import ASKED, WAYS, figures_of, paired_metrics, with_order
 from voiceflow.benchmark.protocols import DURATIONS, LIKELIHOOD, Trial
@@ -28,6 +28,7 @@ from voiceflow.data.masking import draw_mask, generator_for
 from voiceflow.files import read_json, write_json
 from voiceflow.measures.durations import Masked, duration_row, masked_span_error, networks_of
 from voiceflow.measures.scorer import Metric, Score, SetMetric, estimate, set_distance
+from voiceflow.measures.subject import ALIGNER, fingerprint
 from voiceflow.text.normalise import words_of
 from voiceflow.voice import Voice
 
@@ -59,7 +60,7 @@ def collect(
             rows += found
             paired |= {name: (DURATIONS, metric) for name, metric in of_durations.items()}
             # What is the right duration depends on who aligned.
-            asked[DURATIONS] = {"aligner": PocketsphinxAligner.name}
+            asked[DURATIONS] = {"pocketsphinx": version("pocketsphinx"), "ctc": _carried(benchmark)}
             continue
         if task == LIKELIHOOD:
             rows += _likelihood_rows(benchmark, its, told, costs)
@@ -244,26 +245,58 @@ def _duration_rows(
     trials: Sequence[Trial],
     told: Mapping[str, dict[str, dict[str, Score]]],
 ) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
-    """Masked phones of the utterances, as pocketsphinx aligns them, by the duration networks.
+    """Masked phones of the utterances by the duration networks, as each aligner finds them.
 
     Each trial's numbers go to what is told of it. Also returns the figures that they make.
     """
     voice = voice_of(benchmark.voice, benchmark.device)
-    corpus = Corpus(utterances_of(benchmark.out))
-    of = {t.id: _masked(voice, corpus, t, benchmark.seed) for t in trials}
+    scores: dict[str, Score] = {}
+    told[next(iter(benchmark.tested()))][DURATIONS] = scores
+    rows: list[dict[str, Any]] = []
+    metrics: dict[str, Metric] = {}
+    for aligner in _references(voice):
+        found, made = _durations_by(aligner, benchmark, voice, trials, scores)
+        rows += found
+        metrics |= made
+    return rows, metrics
+
+
+def _carried(benchmark: Benchmark) -> str | None:
+    """The fingerprint of the aligner that the voice carries; None where it has none."""
+    folder = voice_of(benchmark.voice, benchmark.device).folder
+    return None if folder.config.aligner is None else fingerprint(folder.path, *ALIGNER)
+
+
+def _references(voice: Voice) -> list[Aligner]:
+    """Who says which durations are right: a voice errs less by the one that it learnt from."""
+    carried = voice.folder.config.aligner is not None
+    return [voice.aligner, *([voice.phone_aligner] if carried else [])]
+
+
+def _durations_by(
+    aligner: Aligner,
+    benchmark: Benchmark,
+    voice: Voice,
+    trials: Sequence[Trial],
+    scores: dict[str, Score],
+) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
+    """The rows by one aligner's borders, and their figures; numbers are added to `scores`."""
+    corpus, by = Corpus(utterances_of(benchmark.out)), aligner.name
+    of = {t.id: _masked(aligner, voice, corpus, t, benchmark.seed) for t in trials}
     masked = [m for m in of.values() if m is not None]
     if not masked:
-        raise UserError("none of the utterances could be aligned")
-    scores: dict[str, Score] = {id: {} for id, m in of.items() if m is not None}
-    told[next(iter(benchmark.tested()))][DURATIONS] = scores
+        raise UserError(f"none of the utterances could be aligned by {by}")
     rows, metrics = [], {}
     for way, predict in networks_of(voice.folder, benchmark.seed).items():
         row = duration_row(way, predicted := predict(masked), masked)
         sums, _ = masked_span_error(predicted, masked)
-        for score, (error, count) in zip(scores.values(), sums.tolist(), strict=True):
-            score |= {f"{way}, error": error, "masked phones": count}
-        metrics[f"MS-MAE (frames), {way}"] = Metric.ratio(
-            f"{way}, error", "masked phones", "lower", ""
+        aligned = [id for id, m in of.items() if m is not None]
+        for id, (error, count) in zip(aligned, sums.tolist(), strict=True):
+            scores.setdefault(id, {}).update(
+                {f"{way}, {by}, error": error, f"{by}, masked phones": count}
+            )
+        metrics[f"MS-MAE (frames), {way}, {by}"] = Metric.ratio(
+            f"{way}, {by}, error", f"{by}, masked phones", "lower", ""
         )
         figures: dict[str, Any] = {
             "MS-MAE (frames)": {"value": row.ms_mae, "low": row.low, "high": row.high},
@@ -272,9 +305,9 @@ def _duration_rows(
             "FDD without pauses": {"value": row.fdd_spoken, "low": None, "high": None},
         }
         rows.append({
-            "task": DURATIONS, "system": f"{benchmark.name}, {way}", "seed": benchmark.seed,
-            "trials": len(masked), "failed": len(trials) - len(masked), "nfe": None,
-            "network_passes": None, "rtf": None,
+            "task": DURATIONS, "system": f"{benchmark.name}, {way}, {by}",
+            "seed": benchmark.seed, "trials": len(masked), "failed": len(trials) - len(masked),
+            "nfe": None, "network_passes": None, "rtf": None,
             "figures": {
                 name: {**figure, "count": len(masked), "unit": "",
                        "better": "higher" if name == "correlation" else "lower"}
@@ -309,11 +342,13 @@ def _likelihood_rows(
     ]  # fmt: skip
 
 
-def _masked(voice: Voice, corpus: Corpus, trial: Trial, seed: int) -> Masked | None:
+def _masked(
+    aligner: Aligner, voice: Voice, corpus: Corpus, trial: Trial, seed: int
+) -> Masked | None:
     utterance: Utterance = corpus.utterances[trial.utterance]
     wave = load_mono(utterance.audio, SAMPLE_RATE)
     try:
-        alignment = voice.aligner.align(wave, words_of(utterance.text), utterance.id)
+        alignment = aligner.align(wave, words_of(utterance.text), utterance.id)
     except AlignmentError:
         return None
     n_frames = voice.features.n_frames(round(len(wave) * voice.features.sample_rate / SAMPLE_RATE))
