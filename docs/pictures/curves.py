@@ -1,8 +1,8 @@
-"""Draws a run's training curves: the loss of each network trained in it, and its validation loss.
+"""Draws training curves: the loss of each network that was trained, and its validation loss.
 
-    python docs/pictures/curves.py runs/mine curves.png
+    python docs/pictures/curves.py runs/mine/velocity runs/mine/duration curves.png
 
-reads RUN/*/log.jsonl.
+reads RUN/log.jsonl, a panel each.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def smooth(rows: list[tuple[int, float]], n: int = 15) -> list[tuple[int, float]
     ]
 
 
-def main(run: Path, out: Path) -> None:
-    """One panel a network."""
-    logs = [run / name / "log.jsonl" for name in NAMES if (run / name / "log.jsonl").exists()]
-    figure, axes = plt.subplots(1, len(logs), figsize=(4.2 * len(logs), 2.8), squeeze=False)
+def main(runs: list[Path], out: Path) -> None:
+    """One panel a run."""
+    logs = [run / "log.jsonl" for run in runs]
+    figure, axes = plt.subplots(1, len(logs), figsize=(3.4 * len(logs), 2.8), squeeze=False)
     for ax, path in zip(axes[0], logs, strict=True):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         loss = smooth([(row["update"], row["loss"]) for row in rows if "loss" in row])
@@ -43,11 +43,11 @@ def main(run: Path, out: Path) -> None:
         shown = [v for _, v in loss[len(loss) // 20 :]] + [v for _, v in held]
         ax.set_ylim(min(shown) * 0.97, max(shown) * 1.03)
         ax.set_title(NAMES[path.parent.name], fontsize=9)
-        ax.set_xlabel("updates")
+        ax.set_xlabel(f"updates of {path.parent.parent.name}", fontsize=8)
         ax.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(out, dpi=100)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main([Path(run) for run in sys.argv[1:-1]], Path(sys.argv[-1]))
