@@ -20,7 +20,7 @@ from voiceflow.benchmark.likelihood import ASKED, WAYS, figures_of, paired_metri
 from voiceflow.benchmark.protocols import DURATIONS, LIKELIHOOD, Trial
 from voiceflow.benchmark.reported import reported
 from voiceflow.benchmark.run import SETUP, Benchmark, utterances_of, voice_of
-from voiceflow.benchmark.systems import CALIBRATION, PROMPT, Corpus
+from voiceflow.benchmark.systems import PROMPT, Corpus
 from voiceflow.benchmark.work import Judge, parts
 from voiceflow.config import BenchmarkConfig, TaskConfig, UserError, load_group
 from voiceflow.data.manifest import Utterance
@@ -47,7 +47,7 @@ def collect(
         for scorer_name, scorer in scorers.items()
         for name, metric in scorer.metrics.items()
     }
-    systems = [s for s in benchmark.systems(trials) if s in (*CALIBRATION, *benchmark.tested())]
+    systems = benchmark.scored(trials)
     told = {system: _scores(benchmark, judge, system, trials) for system in systems}
     costs = {system: _costs(benchmark, system, trials) for system in systems}
     asked = {name: scorer.settings() for name, scorer in scorers.items()}

@@ -109,6 +109,11 @@ class Benchmark:
         prompts = [PROMPT, PROMPT_RESYNTHESIS] if any(t.prompt for t in trials) else []
         return [*found, *prompts, *self.tested()]
 
+    def scored(self, trials: Sequence[Trial]) -> list[str]:
+        """Those of `systems` that have rows: calibration where it is asked for, what is tested."""
+        rows = [*(CALIBRATION if self.calibrate else ()), *self.tested()]
+        return [system for system in self.systems(trials) if system in rows]
+
     def takes_part(self, system: str, trial: Trial) -> bool:
         """Whether a system makes a sound of a trial."""
         if trial.task in SILENT:

@@ -116,7 +116,7 @@ class Judge:
     def units(self, trials: Sequence[Trial]) -> list[tuple[str, str, int]]:
         """All that is to be done: (scorer, system, number of part)."""
         b = self.benchmark
-        systems = [s for s in b.systems(trials) if s in (*CALIBRATION, *b.tested())]
+        systems = b.scored(trials)
         return [
             (scorer.name, system, number)
             for scorer in self.scorers
