@@ -368,7 +368,7 @@ def test_durations_and_speed_need_no_scorer(ask: Ask, tmp_path: Path) -> None:
         assert row["a"] == pytest.approx(of_the_table)
         assert row["difference"] == row["low"] == row["high"] == 0
     other = {**durations, "scorers": {"durations": {"pocketsphinx": "another"}}}
-    with pytest.raises(UserError, match="durations was another: .*pocketsphinx"):
+    with pytest.raises(UserError, match=r"durations was another: .*pocketsphinx"):
         differences(durations, other)
 
 
