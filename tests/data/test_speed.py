@@ -23,11 +23,11 @@ SPEC = FeatureSpec()
 RATE = SPEC.sample_rate
 
 
-@pytest.mark.parametrize("speed", [0.9, 1.1])
+@pytest.mark.parametrize("speed", [0.9, 1.1, 0.937])
 def test_a_tone_rises_with_the_speed(speed: float) -> None:
     time = np.arange(RATE) / RATE
     tone = np.sin(2 * np.pi * 1000 * time).astype(np.float32)
-    played = at_speed(tone, speed, RATE)
+    played = at_speed(tone, speed)
     assert len(played) == pytest.approx(RATE / speed, abs=1)
     expected = np.sin(2 * np.pi * 1000 * speed * np.arange(len(played)) / RATE)
     inner = slice(400, len(played) - 400)
@@ -83,7 +83,7 @@ def test_prepare_makes_each_utterance_at_each_speed(table: Path, tmp_path: Path)
     for utterance in (first, slow, fast):
         row = find_utterance(out, utterance.id)
         assert row.utterance == utterance
-        expected = at_speed(original, utterance.speed, RATE)
+        expected = at_speed(original, utterance.speed)
         np.testing.assert_array_equal(load_recording(utterance, SPEC), expected)
         mel = LogMel(SPEC)(torch.from_numpy(expected)).numpy()
         np.testing.assert_array_equal(row.mel, mel.astype(np.float16))

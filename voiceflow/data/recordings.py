@@ -8,6 +8,8 @@ rate (resampled), clipped samples.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
 from voiceflow.audio.features import FeatureSpec
@@ -44,15 +46,16 @@ def load_recording(
         raise UserError(f"{path} holds digital silence alone")
     try:
         wave = resample(wave, recording.sample_rate, spec.sample_rate)
-        return at_speed(wave, utterance.speed, spec.sample_rate)
+        return at_speed(wave, utterance.speed)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def at_speed(wave: np.ndarray, speed: float, sample_rate: int) -> np.ndarray:
+def at_speed(wave: np.ndarray, speed: float) -> np.ndarray:
     """(n,) -> (n / speed,): the wave as a tape sounds that runs `speed` times as fast.
 
-    Ko et al. 2015, "Audio augmentation for speech recognition". Above speed x half the rate there
-    is nothing then where speed is less than 1.
+    Ko et al. 2015, "Audio augmentation for speech recognition". To three decimals. Above speed x
+    half the rate there is nothing then where speed is less than 1.
     """
-    return resample(wave, round(sample_rate * speed), sample_rate)
+    ratio = Fraction(speed).limit_denominator(1000)
+    return resample(wave, ratio.numerator, ratio.denominator)

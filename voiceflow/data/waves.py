@@ -50,7 +50,7 @@ class Waves:
             raise UserError(f"{id} is not in the manifest of the prepared data")
         utterance = self.utterances[id]
         wave = load_mono(utterance.audio, self.sample_rate)
-        wave = at_speed(wave, utterance.speed, self.sample_rate)
+        wave = at_speed(wave, utterance.speed)
         kept = np.round(wave.clip(-1, 32767 / 32768) * 32768).astype(np.int16)
         self._kept[id] = kept
         self._held += len(kept)

@@ -108,8 +108,7 @@ def _wave(row: PreparedUtterance, spec: FeatureSpec) -> np.ndarray | None:
         warnings.warn("the manifest names no recording: drawn without it", UserNote, stacklevel=3)
         return None
     try:
-        wave = load_mono(audio, spec.sample_rate)
-        return at_speed(wave, row.utterance.speed, spec.sample_rate)
+        return at_speed(load_mono(audio, spec.sample_rate), row.utterance.speed)
     except UserError as error:
         warnings.warn(f"drawn without the recording: {error}", UserNote, stacklevel=3)
         return None
