@@ -172,8 +172,8 @@ def test_bad_input(sounding: Path, prepared: Path, tiny_voice: Path, tmp_path: P
 def test_recordings_are_forgotten_when_there_are_too_many(sounding: Path) -> None:
     waves = Waves.of(sounding, RATE)
     waves.most = 20_000
-    alone = {id: Waves.of(sounding, RATE).crop(id, 100, 500) for id in waves.paths}
-    for id in [*waves.paths, *waves.paths]:
+    alone = {id: Waves.of(sounding, RATE).crop(id, 100, 500) for id in waves.utterances}
+    for id in [*waves.utterances, *waves.utterances]:
         assert np.array_equal(waves.crop(id, 100, 500), alone[id])
     assert waves._held <= 20_000 or len(waves._kept) == 1
 
