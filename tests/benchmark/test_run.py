@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,9 @@ def test_all_tasks_in_one_list(
     assert [p.name[:5] for p in anew] == ["style"]
 
     benchmark = Benchmark(tmp_path / "out", str(hearing), SampleConfig())
+    uncalibrated = replace(benchmark, calibrate=False)
+    assert "original" in uncalibrated.systems(trials_of(tmp_path / "out"))  # what is kept
+    assert uncalibrated.scored(trials_of(tmp_path / "out")) == [f"{hearing.name}-0"]
     judge = Judge(benchmark, ())
     trials = {t.task: t for t in trials_of(tmp_path / "out")}
     edit, style, noise = trials["edit"], trials["style"], trials["denoise-50"]

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from voiceflow.audio.io import read
+from voiceflow.benchmark.machine import load_average, processor
 from voiceflow.benchmark.sampling import threads_of
-from voiceflow.benchmark.speed import load_average, processor
 from voiceflow.config import UserError
 from voiceflow.data.manifest import Utterance
 from voiceflow.generated import Generated

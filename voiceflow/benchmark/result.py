@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from voiceflow.alignment.frames import to_frames
 from voiceflow.alignment.types import SAMPLE_RATE, Aligner, AlignmentError
 from voiceflow.audio.io import load_mono
 from voiceflow.benchmark.likelihood import ASKED, WAYS, figures_of, paired_metrics, with_order
+from voiceflow.benchmark.machine import processor
 from voiceflow.benchmark.protocols import DURATIONS, LIKELIHOOD, Trial
 from voiceflow.benchmark.reported import reported
 from voiceflow.benchmark.run import SETUP, Benchmark, utterances_of, voice_of
@@ -99,17 +99,9 @@ def collect(
 def machine() -> dict[str, Any]:
     """Where it was run."""
     return {
-        "device": "cpu", "cpu": _processor(), "threads": torch.get_num_threads(),
+        "device": "cpu", "cpu": processor(), "threads": torch.get_num_threads(),
         "dtype": "float32", "torch": str(torch.__version__), "python": platform.python_version(),
     }  # fmt: skip
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        return next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _scores(

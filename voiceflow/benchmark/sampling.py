@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from voiceflow.benchmark.flops import Size
+from voiceflow.benchmark.machine import load_average, processor
 from voiceflow.benchmark.speed import (
     DTYPES,
     INSTALL,
@@ -28,9 +29,7 @@ from voiceflow.benchmark.speed import (
     OURS,
     Load,
     build_neighbour,
-    load_average,
     neighbour_class,
-    processor,
 )
 from voiceflow.config import SampleConfig, UserError
 from voiceflow.generation.plan import Plan

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
-import platform
-import re
 import statistics
 import sys
 import time
@@ -30,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from voiceflow.benchmark.flops import Size, forward_flops, neighbour_flops
+from voiceflow.benchmark.machine import load_average, processor
 from voiceflow.config import TrainConfig, UserError
 from voiceflow.files import write_json
 from voiceflow.models.velocity import VelocityNetwork
@@ -388,15 +386,3 @@ def measure_speed(
                       "share_of_cpu_time": busy, "matmul_flops_per_second": peaks}  # fmt: skip
         write_json(out, {**conditions, "rows": figures})
     return rows
-
-
-def load_average() -> float:
-    """Programs that ran or waited for a core in the last minute; nan where that is not known."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-
-
-def processor() -> str:
-    """The CPU's name."""
-    path = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*: (.+)$", path.read_text() if path.is_file() else "", re.M)
-    return named[1] if named else platform.processor() or platform.machine()

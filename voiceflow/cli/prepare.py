@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voiceflow.config import UserError
+from voiceflow.data.manifest import SPEEDS
 
 if TYPE_CHECKING:
     from voiceflow.alignment.types import Aligner
@@ -101,7 +102,7 @@ def prepare(
     speed: Annotated[
         list[float] | None,
         typer.Option(
-            min=0.5, max=2.0,
+            min=SPEEDS[0], max=SPEEDS[1],
             help="Every utterance once more, so many times as fast, with pitch and all, as 0.9: "
             "more voices from few speakers; may be given several times.",
         ),

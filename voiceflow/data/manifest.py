@@ -1,7 +1,6 @@
 """The manifest: one utterance a line, as JSON. Every corpus becomes one; seconds are its unit."""
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 from voiceflow.config import UserError
 from voiceflow.files import replacing
+
+SPEEDS = (0.5, 2.0)  # the slowest and the fastest that a recording is played
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def _from_json(line: str, where: str) -> Utterance:
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
         raise UserError(f"{where}: 'seconds' must be a number or null, found {seconds!r}")
     speed = values.get("speed", 1.0)
-    if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed < math.inf:
-        raise UserError(f"{where}: 'speed' must be a number above 0, found {speed!r}")
+    low, high = SPEEDS
+    number = isinstance(speed, int | float) and not isinstance(speed, bool)
+    if not (number and low <= speed <= high):
+        raise UserError(f"{where}: 'speed' must be from {low:g} to {high:g}, found {speed!r}")
     return Utterance(**values)
