@@ -23,8 +23,10 @@ def test_a_preset_and_what_is_asked_for_beside_it() -> None:
     fast = load_group(SampleConfig, "sample", "fast")
     # The path is what the network was trained on, whatever the preset.
     assert settings_of(OWN, {"preset": "fast"}) == replace(fast, path=OWN.path)
-    found = settings_of(OWN, {"preset": "fast", "steps": 5, "guidance": 0.0, "dtype": "float32"})
+    asked = {"steps": 5, "guidance": 0.0, "context_guidance": 0.4, "dtype": "float32"}
+    found = settings_of(OWN, {"preset": "fast", **asked})
     assert (found.steps, found.guidance, found.precision) == (5, 0.0, "float32")
+    assert found.context_guidance == 0.4
     assert found.solver == fast.solver
 
 

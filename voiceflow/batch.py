@@ -27,7 +27,10 @@ from voiceflow.jobs import Job
 from voiceflow.voice import Voice
 
 PART = 16  # tasks that a worker plans and samples together
-COMMON = ("seed", "preset", "steps", "guidance", "solver", "grid", "dtype", "candidates")
+COMMON = (
+    "seed", "preset", "steps", "guidance", "context_guidance", "solver", "grid", "dtype",
+    "candidates",
+)  # fmt: skip
 # What a task must be told, and what it may be.
 TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "infill": (("input", "text", "spans"), ("keep_length",)),
@@ -77,6 +80,7 @@ TYPES = {
     "keep_length": Type("true or false", lambda value: isinstance(value, bool)),
     "prompt": _TEXT, "prompt_text": _TEXT, "speed": _NUMBER, "durations": _TEXT,
     "prefix": _NUMBER, "seed": _WHOLE, "preset": _TEXT, "steps": _WHOLE, "guidance": _NUMBER,
+    "context_guidance": _NUMBER,
     "solver": _TEXT, "grid": _TEXT, "dtype": _TEXT, "candidates": _WHOLE,
 }  # fmt: skip
 _METHODS = {"continue": "continue_", "style": "style_transfer"}

@@ -25,10 +25,10 @@ class SampleOptions(TypedDict, total=False):
     """How a task is done; the voice's own preset where a value is missing or None.
 
     preset: paper, best or fast. settings: all of a preset's values, in its place. steps, solver,
-    guidance: of the sampler. grid: of its steps, by name, with its constant after a colon where it
-    has one: uniform, cosine, sway:-0.5, shifted:3. dtype: what the network computes in: float32,
-    bfloat16, or auto (bfloat16 where it is fast). candidates: so many samples, of which the one is
-    taken whose words are heard best; its seed is told in the result.
+    guidance, context_guidance: of the sampler. grid: of its steps, by name, with its constant after
+    a colon where it has one: uniform, cosine, sway:-0.5, shifted:3. dtype: what the network
+    computes in: float32, bfloat16, or auto (bfloat16 where it is fast). candidates: so many
+    samples, of which the one is taken whose words are heard best; its seed is told in the result.
     """
 
     seed: int
@@ -36,6 +36,7 @@ class SampleOptions(TypedDict, total=False):
     settings: SampleConfig | None
     steps: int | None
     guidance: float | None
+    context_guidance: float | None
     solver: str | None
     grid: str | None
     dtype: str | None
@@ -84,6 +85,7 @@ def settings_of(own: SampleConfig, asked: SampleOptions) -> SampleConfig:
         settings = load_group(SampleConfig, "sample", preset)
     changed: dict[str, Any] = {
         "steps": asked.get("steps"), "guidance": asked.get("guidance"),
+        "context_guidance": asked.get("context_guidance"),
         "solver": asked.get("solver"), "precision": asked.get("dtype"),
         **_grid(asked.get("grid")),
         "path": own.path,  # what the network was trained on

@@ -11,6 +11,7 @@ from voiceflow.flow.gaussian_mixture import GaussianMixture
 from voiceflow.flow.guidance import (
     Combine,
     Guided,
+    against,
     apart,
     constant,
     guide,
@@ -102,6 +103,18 @@ def test_strengths_apart(a: float) -> None:
     only_text = guide_apart(full, audio, none, audio=0.0, text=a)
     torch.testing.assert_close(only_text, guide(full, audio, a))
     assert torch.equal(guide_apart(full, audio, none, 0.0, 0.0), full)
+
+
+@pytest.mark.parametrize("a", STRENGTHS)
+def test_every_branch_is_left_by_its_own_strength(a: float) -> None:
+    full, text, none = torch.randn(3, 5, 2, generator=seeded())
+    torch.testing.assert_close(against(a)([full, none]), guide(full, none, a))
+    torch.testing.assert_close(against(0.0, a)([full, none, text]), guide(full, text, a))
+    # Unconditional, and with the text alone: `guide_apart` with text and audio changed about.
+    found = against(0.3, a)([full, none, text])
+    torch.testing.assert_close(found, guide_apart(full, text, none, audio=0.3, text=0.3 + a))
+    with pytest.raises(ValueError, match="zip"):
+        against(a)([full, none, text])
 
 
 # Whole solves

@@ -152,6 +152,40 @@ def test_the_second_branch_is_shown_the_same_state_without_context_and_phones() 
         assert not shown_phones[2:].any()
 
 
+@pytest.mark.parametrize("guidance", [0.0, 0.7])
+@pytest.mark.parametrize("context_guidance", [1.5, -0.5])
+def test_context_guidance_leads_away_from_the_text_alone(
+    guidance: float, context_guidance: float
+) -> None:
+    """Constant velocities: 4 with context and phones, 3 with phones alone, 1 with neither."""
+
+    def velocity(x: Tensor, c: Tensor, p: Tensor, t: Tensor) -> Tensor:
+        heard = c.abs().amax((1, 2), keepdim=True) > 0
+        return torch.where(p[..., None] > 0, torch.where(heard, 4.0, 3.0), 1.0).expand_as(x)
+
+    plan, field = plan_of((10, 22)), Field(velocity)
+    settings = replace(SETTINGS, guidance=guidance, context_guidance=context_guidance)
+    drawn = sample(field, plan, TABLE, settings, seed=4)
+    noise = torch.randn(60, N_MELS, generator=generator_for("sample", 4))
+    wanted = noise + 4 + guidance * 3 + context_guidance * 1
+    torch.testing.assert_close(drawn.mel[0, 10:22], wanted[10:22], rtol=1e-6, atol=1e-5)
+    phones = torch.tensor(TABLE.ids(plan.phones)).repeat_interleave(5)
+    for x, context, shown, _ in field.shown:
+        assert torch.equal(x, x[:1].expand_as(x))
+        assert torch.equal(shown[-1], phones)
+        assert not context[-1].any()
+
+
+def test_without_context_there_is_nothing_for_context_guidance_to_lead_from() -> None:
+    plan = plan_of((0, 60))
+    plan = replace(plan, context=torch.zeros_like(plan.context))
+    settings = replace(SETTINGS, guidance=0.7)
+    wanted = sample(Field(local), plan, TABLE, settings, seed=0)
+    found = sample(Field(local), plan, TABLE, replace(settings, context_guidance=2.0), seed=0)
+    assert torch.equal(found.mel, wanted.mel)
+    assert found.network_passes == wanted.network_passes
+
+
 @pytest.mark.parametrize(("solver", "evaluations"), [("euler", 5), ("midpoint", 10)])
 @pytest.mark.parametrize(("guidance", "branches"), [(0.0, 1), (0.7, 2)])
 @pytest.mark.parametrize(("context_frames", "n_windows"), [(3, 2), (WHOLE, 1)])
@@ -299,9 +333,9 @@ def test_a_beginning_that_is_none(t: float) -> None:
                near=Near(torch.zeros(60, N_MELS), t))  # fmt: skip
 
 
-@pytest.mark.parametrize("guidance", [0.0, 0.7])
-def test_many_plans_together_are_each_alone(guidance: float) -> None:
-    """Of other lengths, with one gap or two, in batches of any size."""
+@pytest.mark.parametrize(("guidance", "context_guidance"), [(0.0, 0.0), (0.7, 0.0), (0.7, 1.2)])
+def test_many_plans_together_are_each_alone(guidance: float, context_guidance: float) -> None:
+    """Of other lengths, with one gap or two, with context or none, in batches of any size."""
     from voiceflow.generation.sample import sample_many
 
     torch.manual_seed(0)
@@ -311,7 +345,9 @@ def test_many_plans_together_are_each_alone(guidance: float) -> None:
         plan_of((20, 40)), plan_of((5, 10), (50, 70), n_frames=100), plan_of((0, 35), n_frames=35),
         plan_of((60, 90), n_frames=150),
     ]  # fmt: skip
-    settings = replace(SETTINGS, guidance=guidance, context_frames=20)
+    settings = replace(
+        SETTINGS, guidance=guidance, context_guidance=context_guidance, context_frames=20
+    )
     alone = [sample(network, p, TABLE, settings, seed) for seed, p in enumerate(plans)]
     for most in (1, 150, 10_000):
         together = sample_many(network, plans, TABLE, settings, [0, 1, 2, 3], batch_frames=most)

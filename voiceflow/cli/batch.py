@@ -45,7 +45,7 @@ def batch(
 
     sample: text.
 
-    All: seed, preset, steps, guidance, solver, grid, dtype, candidates.
+    All: seed, preset, steps, guidance, context_guidance, solver, grid, dtype, candidates.
 
     Spans are a list of "START:END", "START:END=WORDS" or \\[start, end], in seconds; keep_length is
     true or false.

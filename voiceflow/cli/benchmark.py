@@ -9,6 +9,7 @@ import typer
 from voiceflow.cli import costs
 from voiceflow.cli.costs import JsonOption
 from voiceflow.cli.options import (
+    ContextGuidanceOption,
     DtypeOption,
     GridOption,
     GuidanceOption,
@@ -73,6 +74,7 @@ def benchmark(
     preset: PresetOption = None,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
+    context_guidance: ContextGuidanceOption = None,
     solver: SolverOption = None,
     grid: GridOption = None,
     dtype: DtypeOption = None,
@@ -132,8 +134,8 @@ def benchmark(
         listed=listed,
         outputs=outputs,
         sampling={
-            "preset": preset, "steps": steps, "guidance": guidance, "solver": solver,
-            "grid": grid, "dtype": dtype,
+            "preset": preset, "steps": steps, "guidance": guidance,
+            "context_guidance": context_guidance, "solver": solver, "grid": grid, "dtype": dtype,
         },
         executor=others,
         device=device,

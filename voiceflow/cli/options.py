@@ -20,6 +20,15 @@ GuidanceOption = Annotated[
         "usual; the voice's own if not given.",
     ),
 ]
+ContextGuidanceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--context-guidance",
+        min=0.0,
+        help="How much more the sound around a gap, or a prompt, counts beside the text: brings "
+        "the speaker nearer, for half as much time again; the voice's own if not given.",
+    ),
+]
 SolverOption = Annotated[
     str | None,
     typer.Option(

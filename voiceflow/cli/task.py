@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voiceflow.cli.options import (
+    ContextGuidanceOption,
     DeviceOption,
     DtypeOption,
     GridOption,
@@ -65,6 +66,7 @@ class Task:
     preset: PresetOption = None
     steps: StepsOption = None
     guidance: GuidanceOption = None
+    context_guidance: ContextGuidanceOption = None
     solver: SolverOption = None
     grid: GridOption = None
     dtype: DtypeOption = None
@@ -83,8 +85,9 @@ class Task:
     def asked(self) -> SampleOptions:
         """What `Voice`'s tasks are told."""
         return {"seed": self.seed, "preset": self.preset, "steps": self.steps,
-                "guidance": self.guidance, "solver": self.solver, "grid": self.grid,
-                "dtype": self.dtype, "candidates": self.candidates}  # fmt: skip
+                "guidance": self.guidance, "context_guidance": self.context_guidance,
+                "solver": self.solver, "grid": self.grid, "dtype": self.dtype,
+                "candidates": self.candidates}  # fmt: skip
 
     def finish(self, made: Generated, out: Path, done: str, title: str) -> None:
         """Write sound and picture, and say so: on standard error where the sound goes to output."""

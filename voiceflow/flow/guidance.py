@@ -82,6 +82,18 @@ def constant(strength: float) -> Combine:
     return lambda v: guide(v[0], v[1], strength)
 
 
+def against(*strengths: float) -> Combine:
+    """v0 + a_1 (v0 - v_1) + a_2 (v0 - v_2) + ..., away from every other branch by its strength.
+
+    With one strength it is `constant`. Of the unconditional branch and one that has the text but no
+    audio, the second strength is the audio's own, given the text: what this speaker sounds like
+    (after Jiang et al. 2025, who guide text and speaker apart).
+    """
+    return lambda v: v[0] + sum(
+        a * (v[0] - other) for a, other in zip(strengths, v[1:], strict=True)
+    )
+
+
 def apart(audio: float, text: float) -> Combine:
     """`guide_apart`, for three branches: full, audio only, unconditional."""
     return lambda v: guide_apart(v[0], v[1], v[2], audio, text)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from voiceflow.config import SampleConfig, UserError
 from voiceflow.data.masking import generator_for
-from voiceflow.flow.guidance import Guided, constant
+from voiceflow.flow.guidance import Guided, against
 from voiceflow.flow.path import Field, Path
 from voiceflow.flow.paths import PATHS, make_path
 from voiceflow.flow.solvers import SOLVERS, Context, solve
@@ -123,6 +123,11 @@ class Stretch:
     phones: Tensor
     start: Tensor | None = None
 
+    @property
+    def hears(self) -> bool:
+        """Whether there is any context."""
+        return bool(self.context.any())
+
 
 @torch.no_grad()
 def sample(
@@ -181,10 +186,13 @@ def sample_many(
             _stretches(plan, phones, settings, path, seed, None), strict=True,
         )
     ]  # fmt: skip
-    waiting.sort(key=lambda item: len(item[2].mask))
+    # Those without any context apart: context guidance does not cost them anything.
+    waiting.sort(key=lambda item: (item[2].hears, len(item[2].mask)))
     while waiting:
-        count = 1
-        while count < len(waiting) and (count + 1) * len(waiting[count][2].mask) <= batch_frames:
+        count, hears = 1, waiting[0][2].hears
+        for *_, longest in waiting[1:]:
+            if longest.hears != hears or (count + 1) * len(longest.mask) > batch_frames:
+                break
             count += 1
         batch, waiting = waiting[:count], waiting[count:]
         drawn = _sample_stretches(network, [s for *_, s in batch], settings, path, grid)
@@ -230,11 +238,11 @@ def _sample_stretches(
     start = together([s.noise if s.start is None else s.start for s in stretches])
     conditioned = Conditioned(network, settings, lengths)
     velocity: Field
-    if settings.guidance != 0:
-        nothing = (torch.zeros_like(context), torch.zeros_like(phones))
+    if branches := _branches(context, phones, settings):
+        others, strengths = zip(*branches, strict=True)
         low, high = settings.guidance_interval
         velocity = Guided(
-            conditioned, [(context, phones), nothing], constant(settings.guidance), (low, high),
+            conditioned, [(context, phones), *others], against(*strengths), (low, high),
             conditioned.prepare,
         )  # fmt: skip
     else:
@@ -250,6 +258,17 @@ def _sample_stretches(
             context=Context(noise, context, mask, path),
         )  # fmt: skip
     return Sampled(solution.x.cpu(), solution.nfe, solution.passes)
+
+
+def _branches(
+    context: Tensor, phones: Tensor, settings: SampleConfig
+) -> list[tuple[tuple[Tensor, Tensor], float]]:
+    """What guidance leads away from, with its strength: no conditions; phones without context."""
+    unheard = torch.zeros_like(context)
+    branches = [((unheard, torch.zeros_like(phones)), settings.guidance)]
+    if bool(context.any()):  # else the branch is the conditional one
+        branches.append(((unheard, phones), settings.context_guidance))
+    return [(conditions, strength) for conditions, strength in branches if strength != 0]
 
 
 def check_settings(settings: SampleConfig) -> None:
