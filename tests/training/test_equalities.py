@@ -23,7 +23,8 @@ from voiceflow.config import compose
 from voiceflow.data.dataset import split
 from voiceflow.data.feed import make_feed
 from voiceflow.data.shards import open_prepared
-from voiceflow.training import checkpoint, loop
+from voiceflow.training import checkpoint, trainer
+from voiceflow.training.gradients import accumulate_gradients
 from voiceflow.training.tasks import make_task
 
 pytestmark = pytest.mark.long
@@ -43,16 +44,16 @@ def _compiled_anew() -> Iterator[None]:
 def gradients(words: list[str]) -> list[dict[str, Tensor]]:
     """Of the first updates of a run, all at the same weights."""
     config = compose(words)
-    accelerator = loop.make_accelerator(config)
+    accelerator = trainer.make_accelerator(config)
     data = open_prepared(config.data)
     task = make_task(config)
     torch.manual_seed(0)
     network = task.build(data.phones, data.features)
     nn.init.normal_(network.output.weight, std=0.1)  # at zero nothing below it would learn
-    model = loop.distribute(network, accelerator, config.train)
+    model = trainer.distribute(network, accelerator, config.train)
     found = []
     for parts in islice(make_feed(config, data, split(data, 2)[0]), UPDATES):
-        loop.accumulate_gradients(accelerator, task, model, parts)
+        accumulate_gradients(accelerator, task, model, parts)
         found.append({name: p.grad.clone() for name, p in network.named_parameters()})
         network.zero_grad()
     return found

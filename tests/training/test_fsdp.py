@@ -26,7 +26,8 @@ from voiceflow.data.feed import make_feed
 from voiceflow.data.shards import open_prepared
 from voiceflow.files import read_json, write_json
 from voiceflow.model_folder import ModelFolder
-from voiceflow.training import checkpoint, loop
+from voiceflow.training import checkpoint, loop, trainer, validation
+from voiceflow.training.gradients import accumulate_gradients, clip_gradients
 from voiceflow.training.sharding import whole
 from voiceflow.training.tasks import make_task
 
@@ -165,8 +166,8 @@ def test_the_voice_is_an_ordinary_one(read: Any, prepared: Path) -> None:
     config = compose([f"data={prepared}", f"out={fsdp.out}", "model=tiny", "train=tiny"])
     data = open_prepared(prepared)
     network = ModelFolder.open(fsdp.out / "model").load("velocity")
-    batches = list(loop.validation_batches(config, data, split(data, 2)[1]))
-    found = loop.validate(Accelerator(cpu=True), make_task(config), network, batches)
+    batches = list(validation.validation_batches(config, data, split(data, 2)[1]))
+    found = validation.validate(Accelerator(cpu=True), make_task(config), network, batches)
     assert fsdp.validation[-1] == (8, pytest.approx(found["validation_loss"], rel=1e-5))
     assert not any(isinstance(p, DTensor) for p in network.parameters())
 
@@ -268,16 +269,16 @@ def test_one_process_deals_nothing_out(command: Any, tmp_path: Path) -> None:
 def gradients(words: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Of the first update of a run, whole, and how the network is held."""
     config = compose(words)
-    accelerator = loop.make_accelerator(config)
+    accelerator = trainer.make_accelerator(config)
     data = open_prepared(config.data)
     task = make_task(config)
     torch.manual_seed(0)
     network = task.build(data.phones, data.features)
     nn.init.normal_(network.output.weight, std=0.1)  # at zero nothing below it would learn
-    model = loop.distribute(network, accelerator, config.train)
+    model = trainer.distribute(network, accelerator, config.train)
     rows, _ = split(data, 2)
     feed = make_feed(config, data, rows, accelerator.process_index, accelerator.num_processes)
-    loop.accumulate_gradients(accelerator, task, model, next(iter(feed)))
+    accumulate_gradients(accelerator, task, model, next(iter(feed)))
     dealt = [isinstance(p, DTensor) for p in network.parameters()]
     parts = [p.to_local() if isinstance(p, DTensor) else p for p in network.parameters()]
     held = torch.tensor([sum(p.numel() for p in parts)])
@@ -287,7 +288,7 @@ def gradients(words: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "any_is_dealt_out": any(dealt),
         "all": sum(p.numel() for p in network.parameters()),
         "held": accelerator.gather(held).tolist(),
-        "norm": loop.clip_gradients(network, 1e9),
+        "norm": clip_gradients(network, 1e9),
     }
 
 

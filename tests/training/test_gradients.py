@@ -25,7 +25,7 @@ from voiceflow.data.batching import Batch, collate
 from voiceflow.data.dataset import ExampleDataset, ExampleMaker, split
 from voiceflow.data.feed import make_feed
 from voiceflow.data.shards import Prepared, open_prepared
-from voiceflow.training.loop import accumulate_gradients, clip_gradients
+from voiceflow.training.gradients import accumulate_gradients, clip_gradients
 from voiceflow.training.tasks import make_task
 
 TASKS = ("velocity", "duration", "duration_flow", "aligner")
@@ -188,7 +188,7 @@ def test_a_runs_updates_are_the_same_from_two_processes_as_from_one(
 
 def main(prepared: Path, folder: Path) -> None:
     """One of two processes."""
-    from voiceflow.training.loop import make_accelerator
+    from voiceflow.training.trainer import make_accelerator
 
     signal.alarm(400)  # whatever hangs ends
     both = make_accelerator(configured(prepared, "velocity", f"out={folder}/run"))

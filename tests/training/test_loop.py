@@ -23,8 +23,9 @@ from voiceflow.data.shards import open_prepared
 from voiceflow.files import read_json, write_json
 from voiceflow.model_folder import ModelFolder
 from voiceflow.training import checkpoint
-from voiceflow.training.loop import train, validate, validation_batches
+from voiceflow.training.loop import train
 from voiceflow.training.tasks import VelocityTask, make_task
+from voiceflow.training.validation import validate, validation_batches
 
 Command = Callable[..., list[str]]
 
