@@ -16,6 +16,8 @@ from voiceflow.text.phones import (
     PhoneTable,
     base_of,
     positioned,
+    unmarked,
+    unplaced,
     with_ghost_silences,
 )
 
@@ -28,6 +30,16 @@ def test_word_position() -> None:
     assert positioned(["HH", "AH", "L"]) == ["HH_B", "AH_I", "L_E"]
     assert positioned(["AH", "T"]) == ["AH_B", "T_E"]
     assert positioned(["AH"]) == ["AH_S"]
+
+
+@pytest.mark.parametrize(
+    ("phone", "stress", "place"),
+    [("AH1_B", "AH0_B", "AH1_I"), ("OY2_S", "OY0_S", "OY2_I"), ("AH0_E", "AH0_E", "AH0_I"),
+     ("T_E", "T_E", "T_I"), ("SIL", "SIL", "SIL"), ("<none>", "<none>", "<none>")],
+)  # fmt: skip
+def test_what_a_phone_does_not_tell(phone: str, stress: str, place: str) -> None:
+    assert unmarked(phone) == stress
+    assert unplaced(phone) == place
 
 
 def test_ghost_silence_stands_between_words_and_at_both_ends() -> None:

@@ -37,6 +37,18 @@ def base_of(phone: str) -> str:
     return phone.rpartition("_")[0] or phone
 
 
+def unmarked(phone: str) -> str:
+    """The phone with no stress told: AH1_B is AH0_B; one without a mark stays as it is."""
+    base, line, place = phone.rpartition("_")
+    return f"{base[:-1]}0_{place}" if line and base.endswith(("1", "2")) else phone
+
+
+def unplaced(phone: str) -> str:
+    """The phone with no place in its word told: AH_B is AH_I, silence is silence."""
+    base, line, _ = phone.rpartition("_")
+    return f"{base}_I" if line else phone
+
+
 def with_ghost_silences(words: Iterable[Sequence[str]]) -> list[str]:
     """Positioned phones of a sentence: SIL, word, SIL, word, ..., SIL.
 
