@@ -97,17 +97,18 @@ def test_what_is_shorter_than_a_crop_ends_in_silence(sounding: Path) -> None:
     assert torch.allclose(example.mel[-1], floor)
 
 
-@pytest.mark.parametrize("discriminators", ["0", "0.0625"])
+@pytest.mark.parametrize(("discriminators", "updates"), [("0", 12), ("0.0625", 4)])
 def test_a_run_ends_in_a_vocoder_and_goes_on(
-    sounding: Path, tmp_path: Path, discriminators: str
+    sounding: Path, tmp_path: Path, discriminators: str, updates: int
 ) -> None:
-    more = f"vocoder.discriminators={discriminators}"
-    whole = go(sounding, tmp_path / "whole", more)
+    more = [f"vocoder.discriminators={discriminators}", f"train.updates={updates}",
+            f"train.validate_every={updates // 2}"]  # fmt: skip
+    whole = go(sounding, tmp_path / "whole", *more)
     assert whole.validation[-1][1] < whole.validation[0][1]
     assert {"log_mel_error", "spectral_distance"} <= set(whole.log[-1])
-    go(sounding, tmp_path / "half", more, "train.updates=6")
-    again = go(sounding, tmp_path / "half", more)
-    assert [u for u, *_ in again.losses] == list(range(1, 13))
+    go(sounding, tmp_path / "half", *more, f"train.updates={updates // 2}")
+    again = go(sounding, tmp_path / "half", *more)
+    assert [u for u, *_ in again.losses] == list(range(1, updates + 1))
     folder = ModelFolder.open(tmp_path / "whole" / "model")
     network = folder.load("vocoder")
     assert isinstance(network, Vocoder)
@@ -132,9 +133,9 @@ def test_a_run_taken_up_is_the_unbroken_one(sounding: Path, tmp_path: Path) -> N
 def test_discriminators_come_to_a_trained_vocoder(sounding: Path, tmp_path: Path) -> None:
     go(sounding, tmp_path / "first")
     model = tmp_path / "first" / "model"
-    second = go(sounding, tmp_path / "second", f"train.init_from={model}",
-                "vocoder.discriminators=0.0625")  # fmt: skip
-    first = go(sounding, tmp_path / "fresh", "vocoder.discriminators=0.0625")
+    few = ("vocoder.discriminators=0.0625", "train.updates=1")
+    second = go(sounding, tmp_path / "second", f"train.init_from={model}", *few)
+    first = go(sounding, tmp_path / "fresh", *few)
     assert second.log[0]["loss"] < first.log[0]["loss"]
 
 
