@@ -1,6 +1,9 @@
 """What the tests of training share: short runs on the synthetic data."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from voiceflow.training.loop import train
 from voiceflow.training.monitor import Monitor
 
 Train = Callable[..., "Run"]
+TWO = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 class Run:
@@ -76,6 +80,27 @@ def finished(run: Train, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "whole"
     run("duration", out)
     return run("velocity", out)
+
+
+@pytest.fixture()
+def launched(repository: Path, tmp_path: Path) -> Callable[[list[str], list[str]], str]:
+    """(launcher's words, the training's words) to what a run in processes of its own printed."""
+
+    def go(launcher: list[str], words: list[str]) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *launcher, "-m", "voiceflow", "train", *words],
+            cwd=repository,
+            # A home of nobody's, so that accelerate finds no settings.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return go
 
 
 @pytest.fixture()

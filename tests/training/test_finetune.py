@@ -1,10 +1,8 @@
 """Starting from a voice: other phones than its own, and adapters in place of its weights."""
 
 import copy
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tests.training.conftest import TWO
 from voiceflow.config import TrainConfig, UserError, compose
 from voiceflow.files import read_json, write_json
 from voiceflow.model_folder import ModelFolder
@@ -310,22 +309,11 @@ def test_a_missing_peft_is_told_with_its_install_line(
 @pytest.mark.long
 @pytest.mark.parametrize("fsdp", ["false", "true"])
 def test_two_processes_adapt_as_one_does(
-    run: Any, command: Command, lora: tuple[str, ...], fsdp: str, repository: Path, tmp_path: Path
+    run: Any, command: Command, launched: Any, lora: tuple[str, ...], fsdp: str, tmp_path: Path
 ) -> None:
     """With copies of the network or with a part of it each."""
     more = (*lora, "train.updates=4")
-    words = command("velocity", tmp_path / "two", *more, f"train.fsdp={fsdp}")
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, "-m", "voiceflow", "train", *words],
-        cwd=repository,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched(TWO, command("velocity", tmp_path / "two", *more, f"train.fsdp={fsdp}"))
     one = run("velocity", tmp_path / "one", *more, "train.accumulate=2")
     both = type(one)(tmp_path / "two", "velocity")
     for (_, loss, norm), (_, wanted, wanted_norm) in zip(both.losses, one.losses, strict=True):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.training.conftest import TWO
 from voiceflow.files import read_json
 from voiceflow.model_folder import ModelFolder
 from voiceflow.training import checkpoint
@@ -24,24 +25,14 @@ Launch = Callable[..., Any]
 
 @pytest.fixture()
 def launch(
-    command: Callable[..., list[str]], finished: Any, repository: Path, tmp_path: Path
+    command: Callable[..., list[str]], finished: Any, launched: Any, tmp_path: Path
 ) -> Launch:
     """(launcher's words, *overrides) to a velocity run of four updates in a new folder."""
 
     def go(launcher: list[str], *more: str) -> Any:
         words = command("velocity", tmp_path / "run", "train.updates=4", *more)
-        done = subprocess.run(
-            [sys.executable, "-m", *launcher, "-m", "voiceflow", "train", *words],
-            cwd=repository,
-            # A home of nobody's, so that accelerate finds no settings.
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home")},
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("velocity: 4 updates done") == 1  # one process speaks
+        told = launched(launcher, words)
+        assert told.count("velocity: 4 updates done") == 1  # one process speaks
         return type(finished)(tmp_path / "run", "velocity")
 
     return go
@@ -67,7 +58,7 @@ def frames(run: Any) -> int:
 
 def test_torchrun_trains_with_two_processes(launch: Launch, run: Any, tmp_path: Path) -> None:
     """Which together do what one process does that accumulates two batches."""
-    both = launch(["torch.distributed.run", "--standalone", "--nproc_per_node", "2"])
+    both = launch(TWO)
     assert_whole(both)
     one = run("velocity", tmp_path / "one", "train.updates=4", "train.accumulate=2")
     assert frames(both) == frames(one)
@@ -90,9 +81,6 @@ def test_accelerate_launch_trains(launch: Launch, run: Any, tmp_path: Path) -> N
         assert loss == pytest.approx(wanted, rel=1e-4)
 
 
-TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-
-
 def feed(run: Any) -> Any:
     """Where the data stand."""
     return read_json(checkpoint.found(run.folder / "checkpoints")[-1] / "state.json")["feed"]
@@ -102,7 +90,7 @@ def test_one_process_goes_on_with_mapped_data_of_two(
     launch: Launch, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The order goes on where it was: 4 updates of 2 batches and 4 of 1 are 12 of 1."""
-    both = launch(TORCHRUN)
+    both = launch(TWO)
     again = run("velocity", both.out, "train.updates=8")
     said = " ".join(capsys.readouterr().out.split())
     assert "going on after update 4 of 8 1 batches an update where there were 2" in said
@@ -116,7 +104,7 @@ def test_one_process_goes_on_with_a_stream_of_two(
     launch: Launch, run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Which other readers share otherwise: the epoch begins anew, and that is said."""
-    both = launch(TORCHRUN, "train.stream=true")
+    both = launch(TWO, "train.stream=true")
     epoch = min(cursor[0] for rank in feed(both)["ranks"] for cursor in rank["cursors"])
     again = run("velocity", both.out, "train.stream=true", "train.updates=8")
     said = " ".join(capsys.readouterr().out.split())

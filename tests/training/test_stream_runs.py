@@ -1,8 +1,5 @@
 """Training from a stream: learns, is taken up bit for bit, and is shared by processes."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training.conftest import TWO
 from voiceflow.files import read_json
 from voiceflow.training import checkpoint
 
@@ -59,20 +57,9 @@ def test_other_readers_begin_the_epoch_anew(
 
 @pytest.mark.long
 def test_two_processes_share_a_stream(
-    command: Callable[..., list[str]], finished: Any, repository: Path, tmp_path: Path
+    command: Callable[..., list[str]], finished: Any, launched: Any, tmp_path: Path
 ) -> None:
-    words = command("velocity", tmp_path / "run", *STREAM)
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, "-m", "voiceflow", "train", *words],
-        cwd=repository,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched(TWO, command("velocity", tmp_path / "run", *STREAM))
     made = type(finished)(tmp_path / "run", "velocity")
     assert len(made.losses) == 8
     assert len(cursors(made)) == 2
