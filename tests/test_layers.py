@@ -18,7 +18,7 @@ ROWS = (
     ("models",),
     ("nn",),
     ("audio", "text", "flow"),
-    ("config", "files", "hub"),
+    ("config", "files", "hub", "notes"),
 )
 RANK = {room: len(ROWS) - number for number, row in enumerate(ROWS) for room in row}
 NEVER_EACH_OTHER = {("training", "voice"), ("voice", "training")}

@@ -182,7 +182,8 @@ class SampleConfig:
     steps: int = 16
     solver: str = "midpoint"
     guidance: float = 0.7  # away from what comes without phones and context
-    context_guidance: float = 0.0  # away from what comes of the phones without context
+    # Away from what comes of the phones without context, where a gap has it on one side alone.
+    context_guidance: float = 0.0
     temperature: float = 1.0  # deviation of the noise that a gap starts from
     context_frames: int = 1600  # what the network sees on either side of a gap
     path: str = "optimal_transport"  # what the velocity was trained on; training writes it

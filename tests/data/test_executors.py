@@ -5,17 +5,23 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from voiceflow.config import UserError
+from voiceflow.config import UserError, UserNote
 from voiceflow.data.executors import Processes
 
 
 def square(x: int) -> int:
     return x * x
+
+
+def warn(x: int) -> int:
+    warnings.warn(f"{x} is odd", UserNote, stacklevel=2)
+    return x
 
 
 def die(x: int) -> int:
@@ -43,6 +49,11 @@ def test_tasks_are_taken_as_they_are_needed() -> None:
 
 def test_nothing_to_do() -> None:
     assert list(Processes(1).run(square, [])) == []
+
+
+def test_a_workers_note_is_a_plain_line(capfd: pytest.CaptureFixture[str]) -> None:
+    assert list(Processes(1).run(warn, [3])) == [3]
+    assert capfd.readouterr().err.splitlines() == ["voiceflow: note: 3 is odd"]
 
 
 def test_a_dead_worker_is_told() -> None:

@@ -6,8 +6,7 @@ functions, so that help answers at once.
 """
 
 import sys
-import warnings
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
@@ -33,7 +32,8 @@ from voiceflow.cli import (
     train,
     vocode,
 )
-from voiceflow.config import UserError, UserNote
+from voiceflow.config import UserError
+from voiceflow.notes import tell_notes
 
 app = typer.Typer(
     name="voiceflow",
@@ -85,22 +85,7 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run the command line and leave with the exit codes above."""
-    show_others = warnings.showwarning
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if category is UserNote:
-            typer.echo(f"voiceflow: note: {message}", err=True)
-        else:
-            show_others(message, category, filename, lineno, file, line)
-
-    warnings.showwarning = show
+    tell_notes()
     try:
         app()
     except UserError as error:

@@ -25,8 +25,9 @@ ContextGuidanceOption = Annotated[
     typer.Option(
         "--context-guidance",
         min=0.0,
-        help="How much more the sound around a gap, or a prompt, counts beside the text: brings "
-        "the speaker nearer, for half as much time again; the voice's own if not given.",
+        help="How much more a prompt, or what is continued, counts beside the text: brings the "
+        "speaker nearer, for half as much time again; the voice's own if not given. Gaps between "
+        "two sides have none.",
     ),
 ]
 SolverOption = Annotated[

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from voiceflow.config import UserError
+from voiceflow.notes import tell_notes
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -60,7 +61,7 @@ class Processes:
         """Raises UserError when a process dies (of too little memory, for example)."""
         context = multiprocessing.get_context("spawn")
         waiting = iter(tasks)
-        with ProcessPoolExecutor(self.workers, context, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(self.workers, context, initializer=_begin) as pool:
             under_way: set[Future[Result]] = {
                 pool.submit(work, task) for task in islice(waiting, _AHEAD * self.workers)
             }
@@ -79,8 +80,12 @@ class Processes:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed does not go on with what it was handed before."""
+def _begin() -> None:
+    """A worker tells notes as the command does, and ends where its parent was killed.
+
+    It does not go on then with what it was handed before.
+    """
+    tell_notes()
     parent = multiprocessing.parent_process()
     assert parent is not None
 

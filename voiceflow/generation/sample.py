@@ -124,9 +124,9 @@ class Stretch:
     start: Tensor | None = None
 
     @property
-    def hears(self) -> bool:
-        """Whether there is any context."""
-        return bool(self.context.any())
+    def one_sided(self) -> bool:
+        """Whether there is context, but only on one side of a gap, as after a prompt."""
+        return bool(self.context.any()) and bool(self.mask[0] | self.mask[-1])
 
 
 @torch.no_grad()
@@ -186,12 +186,12 @@ def sample_many(
             _stretches(plan, phones, settings, path, seed, None), strict=True,
         )
     ]  # fmt: skip
-    # Those without any context apart: context guidance does not cost them anything.
-    waiting.sort(key=lambda item: (item[2].hears, len(item[2].mask)))
+    # Apart, since context guidance is of the one-sided alone.
+    waiting.sort(key=lambda item: (item[2].one_sided, len(item[2].mask)))
     while waiting:
-        count, hears = 1, waiting[0][2].hears
-        for *_, longest in waiting[1:]:
-            if longest.hears != hears or (count + 1) * len(longest.mask) > batch_frames:
+        count, one_sided = 1, waiting[0][2].one_sided
+        for *_, next_ in waiting[1:]:
+            if next_.one_sided != one_sided or (count + 1) * len(next_.mask) > batch_frames:
                 break
             count += 1
         batch, waiting = waiting[:count], waiting[count:]
@@ -238,7 +238,8 @@ def _sample_stretches(
     start = together([s.noise if s.start is None else s.start for s in stretches])
     conditioned = Conditioned(network, settings, lengths)
     velocity: Field
-    if branches := _branches(context, phones, settings):
+    one_sided = stretches[0].one_sided  # as are all of a batch
+    if branches := _branches(context, phones, settings, one_sided):
         others, strengths = zip(*branches, strict=True)
         low, high = settings.guidance_interval
         velocity = Guided(
@@ -261,12 +262,16 @@ def _sample_stretches(
 
 
 def _branches(
-    context: Tensor, phones: Tensor, settings: SampleConfig
+    context: Tensor, phones: Tensor, settings: SampleConfig, one_sided: bool
 ) -> list[tuple[tuple[Tensor, Tensor], float]]:
-    """What guidance leads away from, with its strength: no conditions; phones without context."""
+    """What guidance leads away from, with its strength: no conditions; phones without context.
+
+    The second where context is on one side alone: between two sides it gains no likeness and costs
+    a little of the words (docs/benchmark_mini.md), and without context it is the full branch.
+    """
     unheard = torch.zeros_like(context)
     branches = [((unheard, torch.zeros_like(phones)), settings.guidance)]
-    if bool(context.any()):  # else the branch is the conditional one
+    if one_sided:
         branches.append(((unheard, phones), settings.context_guidance))
     return [(conditions, strength) for conditions, strength in branches if strength != 0]
 
