@@ -2,6 +2,8 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
+# Of `make test`, a thread each: what the tests compute is small, and threads that wait for it are dear.
+JOBS ?= 2
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: setup demo test test-long docs clean
@@ -32,7 +34,7 @@ demo: setup
 test: setup .venv/scorers
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest -m "not long"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "not long" -n $(JOBS) --dist loadfile
 
 # pytest's 5 says that no test was collected, which is no failure here.
 test-long: setup .venv/scorers
