@@ -182,8 +182,7 @@ class SampleConfig:
     steps: int = 16
     solver: str = "midpoint"
     guidance: float = 0.7  # away from what comes without phones and context
-    # Away from what comes of the phones without context, where a gap has it on one side alone.
-    context_guidance: float = 0.0
+    context_guidance: float = 0.0  # from what comes without context; of gaps with it on one side
     temperature: float = 1.0  # deviation of the noise that a gap starts from
     context_frames: int = 1600  # what the network sees on either side of a gap
     path: str = "optimal_transport"  # what the velocity was trained on; training writes it
@@ -271,8 +270,7 @@ def to_schema(schema: type[Schema], values: Any, what: str) -> Schema:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), values)
-        made = OmegaConf.to_object(merged)
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise UserError(f"{what}: {_plain(error, schema)}") from error
     assert isinstance(made, schema)
