@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -qq
-# Of `make test`, a thread each: what the tests compute is small, and threads that wait for it are dear.
+# Processes of `make test`. A thread each: what tests compute is small, and threads that wait for it are dear.
 JOBS ?= 2
 TORCH := $(shell grep '^torch==' constraints.txt)
 
@@ -38,7 +38,7 @@ test: setup .venv/scorers
 
 # pytest's 5 says that no test was collected, which is no failure here.
 test-long: setup .venv/scorers
-	@$(PY) -m pytest -m long || [ $$? -eq 5 ]
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m long || [ $$? -eq 5 ]
 
 docs: setup
 	@$(PY) -m mkdocs build --strict --quiet && echo "docs: site/index.html"
