@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
-import torch
-from torch import Tensor
 
+from tests.e2e.said import EDITS, FADE, HOP, SAID, five_each
 from voiceflow.alignment.frames import to_frames
 from voiceflow.alignment.types import Aligner
-from voiceflow.audio.io import Recording, load_mono, read, resample
+from voiceflow.audio.io import Recording, resample
 from voiceflow.config import UserError, UserNote
 from voiceflow.generated import Generated
 from voiceflow.generation.ranking import Rank
@@ -24,63 +22,9 @@ from voiceflow.spoken import PAUSE_SECONDS
 from voiceflow.text.phones import SILENCE
 from voiceflow.voice import Voice
 
-SAID = "HE IS CALLED AS YOU KNOW THE APOSTLE OF THE INDIES"
-HOP = 160
-FADE = 160  # 10 ms
-
-
-def flac(speech_dir: Path, id: str) -> Path:
-    speaker, chapter, _ = id.split("-")
-    path = speech_dir / "LibriSpeech/test-clean" / speaker / chapter / f"{id}.flac"
-    if not path.is_file():
-        pytest.skip(f"no real speech: {path} is absent")
-    return path
-
-
-@pytest.fixture(scope="module")
-def recording(speech_dir: Path) -> Recording:
-    """It says SAID."""
-    return read(flac(speech_dir, "1089-134686-0032"))
-
-
-@pytest.fixture(scope="module")
-def prompt(speech_dir: Path) -> tuple[Recording, str]:
-    """Another speaker's words."""
-    path = flac(speech_dir, "237-126133-0012")
-    lines = (path.parent / "237-126133.trans.txt").read_text().splitlines()
-    text = next(line.split(maxsplit=1)[1] for line in lines if line.startswith(path.stem))
-    return read(path), text
-
-
-@pytest.fixture(scope="module")
-def voice(tiny_voice: Path) -> Voice:
-    return Voice.load(tiny_voice)
-
 
 def same(a: Generated, b: Generated) -> bool:
     return np.array_equal(a.recording.samples, b.recording.samples)
-
-
-def five_each(phones: Sequence[str], known: Tensor, mask: Tensor) -> Tensor:
-    """Durations of a voice that has not learnt any: ten frames a phone, five a silence."""
-    found = torch.tensor([5.0 if phone == SILENCE else 10.0 for phone in phones])
-    return torch.where(mask, found, known.float())
-
-
-# --- edit
-
-EDITS = {
-    "insert at the start": f"TODAY {SAID}",
-    "insert in the middle": SAID.replace("THE APOSTLE", "THE GREAT APOSTLE"),
-    "insert at the end": f"{SAID} TODAY",
-    "delete at the start": SAID.removeprefix("HE "),
-    "delete in the middle": SAID.replace("AS YOU KNOW ", ""),
-    "delete at the end": SAID.removesuffix(" OF THE INDIES"),
-    "replace at the start": SAID.replace("HE IS", "SHE WAS"),
-    "replace in the middle": SAID.replace("CALLED", "NAMED"),
-    "replace at the end": SAID.replace("INDIES", "ISLANDS"),
-    "several": "SHE IS NAMED AS YOU KNOW THE TRUE APOSTLE",
-}
 
 
 @pytest.mark.parametrize("new", EDITS.values(), ids=EDITS)
@@ -130,9 +74,6 @@ def test_texts_with_other_case_and_signs_are_the_same_text(
 ) -> None:
     with pytest.raises(UserError, match="nothing to change"):
         voice.edit(recording, SAID, f"  {SAID.capitalize()}! ")
-
-
-# --- speak
 
 
 def test_a_long_text_is_spoken_by_sentences_in_one_voice(
@@ -228,9 +169,6 @@ def test_durations_after_a_prompt(
     assert made.report()["spans"] == [[0, len(made.recording.samples)]]
 
 
-# --- continue
-
-
 @pytest.mark.parametrize(("prefix", "more"), [(1.5, ""), (2.6, " AND MORE"), (None, " AND MORE")])
 def test_a_continuation_keeps_the_prefix(
     voice: Voice, recording: Recording, prefix: float | None, more: str
@@ -269,9 +207,6 @@ def test_a_recording_that_says_only_the_beginning(voice: Voice, recording: Recor
     )
 
 
-# --- style and sample
-
-
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_style_keeps_words_and_timing(
     voice: Voice, recording: Recording, prompt: tuple[Recording, str], rate: int
@@ -299,9 +234,6 @@ def test_samples_differ_by_seed_and_by_nothing_else(voice: Voice) -> None:
     assert same(again, made[1])
     with pytest.raises(UserError, match="count must be at least 1, found 0"):
         voice.sample("hello", 0)
-
-
-# --- seeds and candidates
 
 
 def planned(words_errors: Sequence[int]) -> object:
@@ -339,113 +271,3 @@ def test_candidates_that_are_listened_to(voice: Voice) -> None:
     assert same(made, voice.speak("hello there", steps=1, seed=made.seed))
     with pytest.raises(UserError, match="candidates must be at least 1"):
         voice.speak("hello", candidates=0)
-
-
-# --- what a person may get wrong
-
-
-def test_texts_that_are_not_said(
-    voice: Voice, recording: Recording, prompt: tuple[Recording, str]
-) -> None:
-    sound, text = prompt
-    wrong = "the transcript does not seem to be what is said"
-    with pytest.raises(UserError, match=wrong):
-        voice.edit(sound, SAID, f"{SAID} TODAY")
-    with pytest.raises(UserError, match=wrong):
-        voice.speak("hello", prompt=sound, prompt_text=SAID)
-    with pytest.raises(UserError, match=wrong):
-        voice.style_transfer(recording, text, sound, text)
-    with pytest.raises(UserError, match="no beginning of the text"):
-        voice.continue_(recording, text)
-    with pytest.raises(UserError, match="no beginning of the text"):
-        voice.continue_(recording, text, prefix=1.0)
-
-
-def test_silence_and_too_little_of_a_prompt(voice: Voice, recording: Recording) -> None:
-    silent = Recording.from_mono(np.zeros(32000), 16000)
-    short = Recording(recording.samples[8000:8800], 16000, recording.subtype)
-    for wrong in (
-        lambda: voice.edit(silent, SAID, f"{SAID} TODAY"),
-        lambda: voice.continue_(silent, SAID),
-        lambda: voice.speak("hello", prompt=silent, prompt_text="HE IS"),
-        lambda: voice.style_transfer(silent, SAID, recording, SAID),
-    ):
-        with pytest.raises(UserError, match="the recording is silent"):
-            wrong()
-    with pytest.raises(UserError, match=r"the prompt holds 0\.0. s of speech, too little"):
-        voice.speak("hello", prompt=short, prompt_text="A")
-
-
-def test_spans_that_leave_no_context(voice: Voice, recording: Recording) -> None:
-    whole = recording.seconds
-    for span in ((0.0, whole), (0.0, whole, SAID)):
-        with pytest.raises(UserError, match="the spans leave nothing of what is said"):
-            voice.infill(recording, SAID, [span])  # type: ignore[list-item]
-
-
-def test_texts_of_30000_words(voice: Voice, recording: Recording) -> None:
-    long = "WORD " * 30_000
-    for wrong in (
-        lambda: voice.edit(recording, SAID, f"{SAID} {long}"),
-        lambda: voice.continue_(recording, f"{SAID} {long}", prefix=2.0),
-        lambda: voice.sample(long, 1),
-        lambda: voice.speak(long),
-    ):
-        with pytest.raises(UserError, match="expected at most"):
-            wrong()
-
-
-def test_sound_at_192_khz(voice: Voice, recording: Recording) -> None:
-    wave = resample(recording.mono(), 16000, 192000)
-    whistle = 0.01 * np.sin(2 * np.pi * 30000 * np.arange(len(wave)) / 192000)
-    for sound, n_notes in ((wave, 0), (wave + whistle, 1)):
-        high = Recording.from_mono(sound, 192000)
-        with warnings.catch_warnings(record=True) as notes:
-            warnings.simplefilter("always")
-            made = voice.edit(high, SAID, EDITS["replace in the middle"], steps=1)
-        assert len([n for n in notes if "holds sound above 8 kHz" in str(n.message)]) == n_notes
-        assert made.recording.sample_rate == 192000
-        start, _ = made.report()["replaced"][0]
-        kept = start - FADE * 12
-        assert kept > 100_000
-        np.testing.assert_array_equal(made.recording.samples[:kept], high.samples[:kept])
-
-
-def test_a_pace_that_no_one_speaks_at_is_told(
-    voice: Voice, recording: Recording, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(voice, "predict_durations", five_each)
-    new = SAID.replace("KNOW", "UNDERSTAND IT ALL")
-    hurried = r"phones in .* a second; this voice would take .* hurried"
-    with pytest.warns(UserNote, match=f"{hurried}.*leave out --keep-length") as notes:
-        voice.edit(recording, SAID, new, keep_length=True, steps=1)
-    assert {note.filename for note in notes} == {__file__}
-    know = voice.align(recording, SAID).spoken()[5]
-    span = (know.start, know.end, "UNDERSTAND IT ALL")
-    with pytest.warns(UserNote, match=f"{hurried}.*--natural-length; keep_length=False in Python"):
-        voice.planned("infill", audio=recording, text=new, spans=[span])
-
-
-def test_sound_is_written_and_read_back(voice: Voice, tmp_path: Path) -> None:
-    made = voice.speak("hello", steps=1)
-    made.save(tmp_path / "a.wav")
-    made.draw(tmp_path / "a.png", "hello")
-    written, rate = soundfile.read(tmp_path / "a.wav", dtype="int16", always_2d=True)
-    assert rate == 16000
-    np.testing.assert_array_equal(written, made.recording.samples)
-    assert load_mono(tmp_path / "a.wav", 16000).shape == (len(written),)
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_threads_share_a_voice(voice: Voice, recording: Recording) -> None:
-    """Four at once give what one after another does."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    def fill(start: float) -> bytes:
-        made = voice.infill(recording, SAID, [(start, start + 0.3)], steps=1)
-        return made.recording.samples.tobytes()
-
-    starts = [0.8, 1.2, 0.8, 1.6]
-    alone = [fill(start) for start in starts]
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(fill, starts)) == alone

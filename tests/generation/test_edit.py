@@ -1,34 +1,26 @@
 """Where the gaps of an edit lie, and that everything else stays."""
 
-from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
+from tests.generation.edits import HOP, LOG_MEL, check_kept, planned
 from voiceflow.alignment.frames import to_frames
-from voiceflow.alignment.pocketsphinx import PocketsphinxAligner
-from voiceflow.alignment.pronunciation import english_lexicon
 from voiceflow.alignment.types import SAMPLE_RATE, Alignment, Phone, Word
 from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.config import UserError
 from voiceflow.generation.edit import PAUSE_SECONDS, lay_out_edit
 from voiceflow.generation.infill import LEAST_SCORE, Layout
-from voiceflow.generation.plan import Gap, Plan, Slot, lay_out
-from voiceflow.text.diff import edits
+from voiceflow.generation.plan import Gap, Slot
 from voiceflow.text.lexicon import Lexicon
 from voiceflow.text.phones import SILENCE, with_ghost_silences
 
 SAID = {"RED": ("R", "EH", "D"), "OX": ("AA", "K", "S"), "A": ("AH",), "BE": ("B", "IY")}
 LEXICON = Lexicon({word: [phones] for word, phones in SAID.items()})
-LOG_MEL = LogMel(FeatureSpec())
-HOP = LOG_MEL.spec.hop
 # Frames (10 ms) of a phone, of the silence at either end and of a pause (between words: "|").
 PHONE, EDGE, PAUSE = 8, 20, 15
 RED, OX, A, BE = ("R_B", "EH_I", "D_E"), ("AA_B", "K_I", "S_E"), ("AH_S",), ("B_B", "IY_E")
@@ -80,14 +72,6 @@ def gap_phones(layout: Layout) -> list[list[str]]:
         [slot.phone for slot in layout.slots if slot.gap == number]
         for number in range(len(layout.gaps))
     ]
-
-
-def five_each(phones: Sequence[str], frames: Tensor, mask: Tensor) -> Tensor:
-    return torch.full((len(phones),), 5.0)
-
-
-def planned(layout: Layout) -> Plan:
-    return lay_out(layout.slots, layout.gaps, layout.mel, five_each)
 
 
 def between(first: int, last: int) -> tuple[int, int]:
@@ -301,22 +285,6 @@ def test_any_edit(
         assert len(plan.context) == n_frames
 
 
-def check_kept(layout: Layout, phones: Sequence[str], durations: Sequence[int]) -> None:
-    """Every phone outside the gaps is the recording's at that very frame, with its duration."""
-    starts = np.cumsum([0, *durations]).tolist()
-    recorded = set(zip(phones, starts, durations, strict=False))
-    position, entered = 0, -1
-    for slot in layout.slots:
-        if slot.gap is not None and slot.gap > entered:
-            entered = slot.gap
-            assert position == layout.gaps[entered].first
-            position = layout.gaps[entered].last
-        elif slot.gap is None:
-            assert (slot.phone, position, slot.frames) in recorded
-            position += slot.frames
-    assert position == starts[-1]
-
-
 @pytest.mark.parametrize(
     ("old", "new", "asked", "why"),
     [
@@ -338,83 +306,3 @@ def test_words_that_are_not_what_is_said() -> None:
     laid_out(aligned("RED OX", score=LEAST_SCORE), "RED")
     with pytest.raises(UserError, match=r"it\.wav: the transcript does not seem"):
         laid_out(aligned("RED OX", score=LEAST_SCORE - 0.01), "RED")
-
-
-# --- real speech
-
-ID = "1089-134686-0032"
-SENTENCE = "HE IS CALLED AS YOU KNOW THE APOSTLE OF THE INDIES"
-
-
-@pytest.fixture(scope="module")
-def spoken(speech_dir: Path) -> tuple[np.ndarray, Alignment]:
-    path = speech_dir / f"LibriSpeech/test-clean/1089/134686/{ID}.flac"
-    if not path.is_file():
-        pytest.skip(f"no real speech: {path} is absent")
-    wave, rate = soundfile.read(path, dtype="float32")
-    assert rate == SAMPLE_RATE
-    return wave, PocketsphinxAligner().align(wave, SENTENCE.split(), ID)
-
-
-IN_THE_MIDDLE = "HE IS CALLED AS YOU KNOW THE GREAT APOSTLE OF THE INDIES"
-
-
-@pytest.mark.parametrize("keep_length", [False, True])
-@pytest.mark.parametrize(
-    ("new", "kinds"),
-    [
-        ("SHE IS CALLED AS YOU KNOW THE APOSTLE OF THE INDIES", "replace"),
-        ("HE IS NAMED AS YOU KNOW THE APOSTLE OF THE INDIES", "replace"),
-        ("HE IS CALLED AS YOU KNOW THE APOSTLE OF THE ISLANDS", "replace"),
-        ("TODAY HE IS CALLED AS YOU KNOW THE APOSTLE OF THE INDIES", "insert"),
-        (IN_THE_MIDDLE, "insert"),
-        ("HE IS CALLED AS YOU KNOW OF THE APOSTLE OF THE INDIES", "insert"),
-        ("HE IS CALLED AS YOU KNOW THE APOSTLE OF THE INDIES TODAY", "insert"),
-        ("IS CALLED AS YOU KNOW THE APOSTLE OF THE INDIES", "delete"),
-        ("HE IS CALLED THE APOSTLE OF THE INDIES", "delete"),
-        ("HE IS CALLED AS YOU KNOW THE APOSTLE", "delete"),
-        ("SHE IS NAMED AS YOU KNOW THE TRUE APOSTLE", "replace replace insert delete"),
-    ],
-)
-def test_an_edit_of_real_speech(
-    spoken: tuple[np.ndarray, Alignment], new: str, kinds: str, keep_length: bool
-) -> None:
-    wave, alignment = spoken
-    found = edits(SENTENCE.split(), new.split())
-    assert " ".join(edit.kind for edit in found) == kinds
-
-    def lay(keep_length: bool) -> Layout:
-        return lay_out_edit(wave, alignment, new.split(), english_lexicon(), LOG_MEL, ID,
-                            keep_length)  # fmt: skip
-
-    if keep_length and (new == IN_THE_MIDDLE or "TRUE" in new):
-        with pytest.raises(UserError, match=r"0\.00 s of sound at 2\.3. s cannot"):
-            lay(keep_length)
-        return
-    layout = lay(keep_length)
-    framed = to_frames(alignment, LOG_MEL.spec.n_frames(len(wave)), LOG_MEL.spec.hop_seconds)
-    check_kept(layout, framed.phones, framed.durations)
-    torch.testing.assert_close(layout.mel, LOG_MEL(torch.from_numpy(wave)), rtol=0, atol=0)
-    starts = np.cumsum([0, *framed.durations]).tolist()
-    at_words = {0, starts[-1]}
-    for word in framed.words:
-        at_words |= {starts[word.first_phone], starts[word.first_phone + word.n_phones]}
-    assert len(layout.gaps) == len(found)
-    for edit, gap, (start, end) in zip(found, layout.gaps, layout.cuts, strict=True):
-        if edit.kind != "delete" or keep_length:
-            assert {gap.first, gap.last} <= at_words
-        else:  # one side of the seam at least lies inside a neighbour, at a phone's border
-            assert {gap.first, gap.last} <= set(starts)
-        assert start == (0 if gap.first == 0 else gap.first * HOP - HOP // 2)
-        assert end == (len(wave) if gap.last == starts[-1] else gap.last * HOP - HOP // 2)
-    plan = planned(layout)
-    assert sum(plan.durations) == len(plan.context)
-    if keep_length:
-        assert len(plan.context) == len(layout.mel)
-
-
-def test_words_that_real_speech_does_not_say(spoken: tuple[np.ndarray, Alignment]) -> None:
-    other = "BUT THE DUSK DEEPENING IN THE SCHOOLROOM COVERED OVER HIS THOUGHTS".split()
-    alignment = PocketsphinxAligner().align(spoken[0], other, ID)
-    with pytest.raises(UserError, match="the transcript does not seem to be what is said"):
-        lay_out_edit(spoken[0], alignment, other[:-1], english_lexicon(), LOG_MEL, ID)

@@ -1,7 +1,6 @@
 """Where the gaps of an infill lie, and that nothing of an unheard span is listened to."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,75 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from voiceflow.alignment.types import SAMPLE_RATE, Alignment, AlignmentError, Phone, Word
+from tests.generation.layouts import HOP, LOG_MEL, SAID, EvenAligner, laid_out, listening, noise
+from voiceflow.alignment.types import SAMPLE_RATE
 from voiceflow.audio.features import FeatureSpec, LogMel
 from voiceflow.config import UserError
-from voiceflow.generation.infill import LEAST_SCORE, Layout, check_score, lay_out_infill
+from voiceflow.generation.infill import Layout
 from voiceflow.generation.plan import Gap, Slot, lay_out
 from voiceflow.generation.spans import Span
-from voiceflow.text.lexicon import Lexicon
 from voiceflow.text.phones import SILENCE, with_ghost_silences
 
-SAID = {"RED": ("R", "EH", "D"), "OX": ("AA", "K", "S"), "A": ("AH",)}
-LEXICON = Lexicon({word: [phones] for word, phones in SAID.items()})
-LOG_MEL = LogMel(FeatureSpec())
-HOP = LOG_MEL.spec.hop
 FLOOR = float(np.log(LOG_MEL.spec.floor))
 RED, OX = ("R_B", "EH_I", "D_E"), ("AA_B", "K_I", "S_E")
-
-
-class EvenAligner:
-    """Spreads all phones evenly between a silence at either end, and remembers what it heard.
-
-    score: of words and wave; edge: of the wave, the seconds of the silences.
-    """
-
-    name = "even"
-
-    def __init__(
-        self,
-        score: Callable[[str, np.ndarray], float | None] = lambda words, wave: -1.0,
-        edge: Callable[[np.ndarray], float] = lambda wave: 0.1,
-    ) -> None:
-        self.score, self.edge = score, edge
-        self.heard: list[tuple[str, int]] = []
-
-    def align(self, wave: np.ndarray, words: list[str], id: str) -> Alignment:
-        self.heard.append((" ".join(words), len(wave)))
-        seconds, edge = len(wave) / SAMPLE_RATE, self.edge(wave)
-        phones = [phone for word in words for phone in SAID[word]]
-        borders = iter(pairwise(np.linspace(edge, seconds - edge, len(phones) + 1).tolist()))
-        made = [Word.silence(0.0, edge)]
-        for word in words:
-            inside = tuple(Phone(p, *next(borders)) for p in SAID[word])
-            made.append(Word(word, inside[0].start, inside[-1].end, inside))
-        made.append(Word.silence(made[-1].end, seconds))
-        return Alignment(tuple(made), seconds, self.score(" ".join(words), wave))
-
-
-def listening(wave: np.ndarray) -> float:
-    """An edge that depends on every sample, as a real aligner's borders may."""
-    assert np.isfinite(wave).all()
-    return 0.05 + 0.05 * float(np.abs(wave).sum() % 1)
-
-
-def noise(seconds: float = 2.0, rate: int = SAMPLE_RATE, seed: int = 0) -> np.ndarray:
-    wave = 0.1 * np.random.default_rng(seed).normal(size=round(seconds * rate))
-    return wave.astype(np.float32)
-
-
-def laid_out(
-    words: str,
-    *spans: Span,
-    wave: np.ndarray | None = None,
-    aligner: EvenAligner | None = None,
-    log_mel: LogMel = LOG_MEL,
-    keep_length: bool = True,
-) -> Layout:
-    """The layout of 2 s of noise, or of `wave`."""
-    wave = noise(rate=log_mel.spec.sample_rate) if wave is None else wave
-    return lay_out_infill(wave, words.split(), spans, aligner or EvenAligner(), LEXICON, log_mel,
-                          "it.wav", keep_length)  # fmt: skip
 
 
 def known(phones: Sequence[str], *frames: int) -> list[Slot]:
@@ -322,94 +263,6 @@ def test_an_aligner_listens_at_its_own_rate() -> None:
     aligner = EvenAligner()
     laid_out("RED OX RED", Span(0.8, 1.2, "OX"), aligner=aligner, log_mel=SPECS[1])
     assert aligner.heard == [("RED", 12800), ("RED", 12800)]
-
-
-Scores = dict[tuple[str, float], float | None]
-
-
-def of_table(scores: Scores) -> EvenAligner:
-    """An aligner that scores (words, seconds) by a table; what it lacks cannot be aligned."""
-
-    def score(words: str, wave: np.ndarray) -> float | None:
-        part = (words, len(wave) / SAMPLE_RATE)
-        if part not in scores:
-            raise AlignmentError(f"no way to hear {words}")
-        return scores[part]
-
-    return EvenAligner(score=score)
-
-
-# A span from 0.4 to 0.6 s leaves parts of 0.4 and 1.4 s; OX may be the second word or the fourth.
-SECOND = (("RED", 0.4), ("RED OX RED", 1.4))
-FOURTH = (("RED OX RED", 0.4), ("RED", 1.4))
-
-
-@pytest.mark.parametrize(
-    ("scores", "words_before"),
-    [
-        ((-1.0, -1.0, -2.0, -2.0), 1),
-        ((-2.0, -2.0, -1.0, -1.0), 3),
-        # Seconds weigh: -2.1 against -2.6, where the plain means are -3.5 and -2.
-        ((-6.0, -1.0, -1.0, -3.0), 1),
-        ((None, -2.0, None, -1.0), 3),
-    ],
-)
-def test_of_repeated_words_the_best_division_is_taken(
-    scores: tuple[float | None, ...], words_before: int
-) -> None:
-    aligner = of_table(dict(zip((*SECOND, *FOURTH), scores, strict=True)))
-    layout = laid_out("RED OX RED OX RED", Span(0.4, 0.6, "OX"), aligner=aligner)
-    spoken = [slot.gap for slot in layout.slots if slot.phone != SILENCE]
-    before = 3 * words_before
-    assert spoken == [None] * before + [0] * 3 + [None] * (12 - before)
-
-
-@pytest.mark.parametrize(("possible", "words_before"), [(SECOND, 1), (FOURTH, 3)])
-def test_a_division_that_cannot_be_aligned_is_passed_over(
-    possible: tuple[tuple[str, float], ...], words_before: int
-) -> None:
-    aligner = of_table(dict.fromkeys(possible, -1.0))
-    layout = laid_out("RED OX RED OX RED", Span(0.4, 0.6, "OX"), aligner=aligner)
-    assert [slot.gap for slot in layout.slots if slot.phone == "K_I"].index(0) == words_before // 2
-
-
-@pytest.mark.parametrize(
-    ("words", "spans", "why"),
-    [
-        ("RED OX", [Span(0.8, 1.2, "A")], r"words of the span \(A\) do not stand in .*'RED OX'"),
-        ("RED OX", [Span(0.8, 1.2, "OX RED")], "do not stand in the transcript"),
-        ("OX RED", [Span(0.4, 0.6, "RED"), Span(1.2, 1.5, "OX")], r"\(RED; OX\) do not stand"),
-        ("OX RED", [Span(0.4, 0.6, "OX"), Span(1.2, 1.5, "OX")], r"\(OX; OX\) do not stand"),
-        ("RED OX", [Span(0.02, 1.2, "OX")], "fit together .*0.020 s of sound cannot hold 'RED'"),
-        ("RED OX", [Span(0.8, 1.2, "OX")], "fit together .*no way to hear RED"),
-        ("RED OX", [Span(0.8, 1.2)], "fit together .*no way to hear RED OX"),
-        ("RED UGH", [Span(0.8, 1.2, "UGH")], "no pronunciation for 'UGH'"),
-        ("RED", [Span(0.8, 1.2, "...")], "no word in the text '...'"),
-    ],
-)
-def test_words_that_do_not_fit(words: str, spans: list[Span], why: str) -> None:
-    aligner = EvenAligner() if "UGH" in words else of_table({})
-    with pytest.raises(UserError, match=why) as raised:
-        laid_out(words, *spans, aligner=aligner)
-    assert "fit together" not in why or str(raised.value).startswith("it.wav: ")
-
-
-@pytest.mark.parametrize("spans", [[Span(0.0, 1.0, "OX")], [Span(0.2, 0.4)]])
-def test_a_transcript_that_is_not_what_is_said(spans: list[Span]) -> None:
-    def scored(score: float) -> EvenAligner:
-        return EvenAligner(score=lambda words, wave: score)
-
-    laid_out("OX RED", *spans, aligner=scored(LEAST_SCORE + 0.01))
-    with pytest.raises(UserError, match=r"it\.wav: the transcript does not seem .* score -3\.71"):
-        laid_out("OX RED", *spans, aligner=scored(LEAST_SCORE - 0.01))
-
-
-def test_an_aligner_without_scores_is_believed() -> None:
-    check_score(None, "it.wav")
-    check_score(LEAST_SCORE, "it.wav")
-    layout = laid_out("OX RED", Span(0.0, 1.0, "OX"),
-                      aligner=EvenAligner(score=lambda words, wave: None))  # fmt: skip
-    assert layout.gaps == [Gap(0, 100, 100)]
 
 
 def test_a_heard_span_right_after_an_unheard_one_begins_where_that_ends() -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,80 +14,27 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.measures.untrained import (
+    CONVOLUTIONS,
+    SYMBOLS,
+    WHISPERS,
+    extractor,
+    hubert,
+    noise,
+    save,
+    sound,
+    transformers,
+)
 from voiceflow.config import UserError
 from voiceflow.measures.hub import batches, frames, shortest
 from voiceflow.measures.pretrained_voices import Wav2Vec2Vectors, WavLMSpeaker
 from voiceflow.measures.pretrained_words import HubertWords, WhisperWords, in_capitals
 from voiceflow.measures.scorer import Metric, Scorer, SetMetric, Sound
-from voiceflow.measures.unispeech import UniSpeechSpeaker, WavLMEcapa, name_in_file
+from voiceflow.measures.unispeech import UniSpeechSpeaker
 
-transformers = pytest.importorskip("transformers")
-hub = pytest.importorskip("huggingface_hub")
+pytestmark = pytest.mark.usefixtures("offline")
 
-CONVOLUTIONS: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "conv_dim": (8,) * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-}
-LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
-SYMBOLS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"EABCDFGHIJKLMNOPQRSTUVWXYZ'")
-WHISPERS = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """No network is tried, and the Hub's cache is an empty folder."""
-    cache = tmp_path_factory.mktemp("hub")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    # The environment was read when the library was imported, maybe by another test.
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(cache))
-    return cache
-
-
-def noise(seconds: float, seed: int) -> np.ndarray:
-    """(n,) white noise, mono at 16 kHz."""
-    random = np.random.default_rng(seed)
-    return random.normal(0, 0.1, round(seconds * 16000)).astype(np.float32)
-
-
-def sound(wave: np.ndarray, text: str = "", **more: Any) -> Sound:
-    return Sound("trial", wave, text, (0, len(wave)), **more)
-
-
-def save(folder: Path, *parts: Any) -> Path:
-    """A model folder of a network, and what else goes with it."""
-    for part in parts:
-        part.save_pretrained(folder)
-    return folder
-
-
-def extractor(mask: bool) -> Any:
-    return transformers.Wav2Vec2FeatureExtractor(return_attention_mask=mask)
-
-
-def hubert(folder: Path, always: str = "", **config: Any) -> Path:
-    """A HuBERT; always: the one letter that it hears."""
-    torch.manual_seed(0)
-    network = transformers.HubertForCTC(
-        transformers.HubertConfig(
-            vocab_size=len(SYMBOLS), **CONVOLUTIONS, **{**LAYER_NORM, **config}
-        )
-    )
-    network.lm_head.weight.data.normal_(0, 1)
-    if always:
-        network.lm_head.weight.data.zero_()
-        network.lm_head.bias.data[SYMBOLS.index(always)] = 1.0
-    folder.mkdir()
-    vocabulary = folder / "vocab.json"
-    vocabulary.write_text(json.dumps({s: i for i, s in enumerate(SYMBOLS)}), "utf-8")
-    tokenizer = transformers.Wav2Vec2CTCTokenizer(str(vocabulary))
-    return save(folder, network, tokenizer, extractor("feat_extract_norm" not in config))
 
 
 @pytest.fixture(scope="module")
@@ -148,27 +94,6 @@ def wav2vec2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = transformers.Wav2Vec2Config(**{**CONVOLUTIONS, "num_hidden_layers": 7})
     network = transformers.Wav2Vec2Model(config)
     return save(tmp_path_factory.mktemp("models") / "wav2vec2", network, extractor(False))
-
-
-@pytest.fixture(scope="module")
-def unispeech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights by the published names, as a whole checkpoint has them, and WavLM's config.json."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models")
-    config = transformers.WavLMConfig(
-        **CONVOLUTIONS, **LAYER_NORM, num_buckets=32, max_bucket_distance=64, mask_time_prob=0.0
-    )
-    network = WavLMEcapa(transformers.WavLMModel(config))
-    for name, weight in network.state_dict().items():
-        if weight.is_floating_point() and "wavlm" not in name:
-            weight.copy_(torch.rand_like(weight) * 0.2 + (0.5 if "norm" in name else -0.1))
-    weights = {name_in_file(k): v.clone() for k, v in network.state_dict().items()}
-    weights["loss_calculator.projection.weight"] = torch.zeros(5, 256)
-    weights["feature_extract.model.mask_emb"] = torch.zeros(16)
-    save_file(weights, folder / "wavlm_large_finetune.safetensors")
-    config.mask_time_prob = 0.05
-    config.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -360,124 +285,6 @@ def test_batches() -> None:
     assert list(batches(lengths, 10, padded=False)) == [[3], [1], [0, 2, 4]]
     assert list(batches(lengths, 0, padded=True)) == [[3], [1], [0], [2], [4]]
     assert list(batches([], 10, padded=True)) == []
-
-
-def test_names_in_the_published_file(unispeech_folder: Path) -> None:
-    """As they are known to us; the file itself was not at hand."""
-    names = set(load_file(unispeech_folder / "wavlm_large_finetune.safetensors"))
-    model = "feature_extract.model."
-    assert {
-        "feature_weight", "layer1.conv.weight", "layer1.bn.running_mean", "conv.bias", "bn.weight",
-        "layer2.Conv1dReluBn1.conv.bias", "layer4.Conv1dReluBn2.bn.running_var", "linear.weight",
-        "layer3.Res2Conv1dReluBn.convs.6.weight", "layer3.Res2Conv1dReluBn.bns.0.bias",
-        "layer2.SE_Connect.linear1.weight", "pooling.linear1.weight", "pooling.linear2.bias",
-        model + "feature_extractor.conv_layers.0.0.weight", model + "layer_norm.weight",
-        model + "feature_extractor.conv_layers.6.2.1.bias", model + "post_extract_proj.bias",
-        model + "encoder.pos_conv.0.weight_g", model + "encoder.pos_conv.0.weight_v",
-        model + "encoder.pos_conv.0.bias", model + "encoder.layer_norm.weight",
-        model + "encoder.layers.0.self_attn.relative_attention_bias.weight",
-        model + "encoder.layers.1.self_attn.grep_linear.weight",
-        model + "encoder.layers.1.self_attn.grep_a", model + "encoder.layers.1.fc1.weight",
-        model + "encoder.layers.1.self_attn.k_proj.weight", model + "encoder.layers.1.fc2.bias",
-        model + "encoder.layers.0.self_attn_layer_norm.weight",
-        model + "encoder.layers.0.final_layer_norm.weight",
-    } <= names  # fmt: skip
-    assert name_in_file("wavlm.encoder.layers.3.layer_norm.bias") == (
-        model + "encoder.layers.3.self_attn_layer_norm.bias"
-    )
-
-
-def ecapa(file: Mapping[str, Tensor], states: Tensor) -> Tensor:
-    """(B, 256) of WavLM's states (L, B, T, D), straight down and by the file's names."""
-
-    def normal(x: Tensor, name: str) -> Tensor:
-        return F.batch_norm(
-            x, file[name + ".running_mean"], file[name + ".running_var"],
-            file[name + ".weight"], file[name + ".bias"],
-        )  # fmt: skip
-
-    def convolved(x: Tensor, conv: str, norm: str = "", dilation: int = 1) -> Tensor:
-        w = file[conv + ".weight"]
-        padding = dilation * (w.shape[2] // 2)
-        x = F.conv1d(x, w, file[conv + ".bias"], padding=padding, dilation=dilation)
-        return normal(F.relu(x), norm) if norm else x
-
-    def linear(x: Tensor, name: str) -> Tensor:
-        return F.linear(x, file[name + ".weight"], file[name + ".bias"])
-
-    weights = file["feature_weight"].exp() / file["feature_weight"].exp().sum()
-    x = (weights[:, None, None, None] * states).sum(0).transpose(1, 2)
-    x = (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
-    x = convolved(x, "layer1.conv", "layer1.bn")
-    outputs = []
-    for dilation, layer in ((2, "layer2."), (3, "layer3."), (4, "layer4.")):
-        y = convolved(x, layer + "Conv1dReluBn1.conv", layer + "Conv1dReluBn1.bn")
-        groups = list(y.split(64, 1))
-        for i in range(7):
-            own = groups[i] + groups[i - 1] if i else groups[i]
-            inner = layer + "Res2Conv1dReluBn."
-            groups[i] = convolved(own, f"{inner}convs.{i}", f"{inner}bns.{i}", dilation)
-        y = convolved(
-            torch.cat(groups, 1), layer + "Conv1dReluBn2.conv", layer + "Conv1dReluBn2.bn"
-        )
-        gate = linear(F.relu(linear(y.mean(2), layer + "SE_Connect.linear1")),
-                      layer + "SE_Connect.linear2")  # fmt: skip
-        x = x + y * torch.sigmoid(gate)[:, :, None]
-        outputs.append(x)
-    x = F.relu(convolved(torch.cat(outputs, 1), "conv"))
-    scores = convolved(torch.tanh(convolved(x, "pooling.linear1")), "pooling.linear2")
-    alpha = torch.softmax(scores, 2)
-    mean = (alpha * x).sum(2, keepdim=True)
-    deviation = (alpha * (x - mean) ** 2).sum(2).clamp(min=1e-9).sqrt()
-    return linear(normal(torch.cat([mean[:, :, 0], deviation], 1), "bn"), "linear")
-
-
-def test_ecapa_by_its_formulas(unispeech_folder: Path) -> None:
-    scorer = UniSpeechSpeaker(str(unispeech_folder))
-    wave = noise(1.0, 0)
-    wavlm = scorer._network.wavlm
-    normal = torch.tensor((wave - wave.mean()) / np.sqrt(wave.var() + 1e-5))[None]
-    states: list[Tensor] = []
-    for layer in wavlm.encoder.layers:
-        layer.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))
-    with torch.inference_mode():
-        states.append(wavlm(normal).last_hidden_state)
-        file = load_file(unispeech_folder / "wavlm_large_finetune.safetensors")
-        expected = ecapa(file, torch.stack(states))[0]
-    assert len(states) == 3
-    (found,) = scorer.vectors([wave])
-    assert found is not None and found.shape == (256,)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
-
-
-def test_weights_of_another_network(unispeech_folder: Path, tmp_path: Path) -> None:
-    weights = load_file(unispeech_folder / "wavlm_large_finetune.safetensors")
-    del weights["layer2.SE_Connect.linear1.bias"]
-    weights["layer5.conv.weight"] = torch.zeros(1)
-    weights["feature_weight"] = torch.zeros(25)
-    save_file(weights, tmp_path / "x.safetensors")
-    shutil.copy(unispeech_folder / "config.json", tmp_path)
-    with pytest.raises(UserError) as caught:
-        UniSpeechSpeaker(str(tmp_path / "x.safetensors"))
-    assert str(caught.value).endswith(
-        "it lacks 1: layer2.SE_Connect.linear1.bias; has besides 1: layer5.conv.weight; has in "
-        "another shape 1: feature_weight (25,), expected (3,)"
-    )
-    (tmp_path / "x.safetensors").write_bytes(b"cut")
-    with pytest.raises(UserError, match="cannot be read as safetensors"):
-        UniSpeechSpeaker(str(tmp_path))
-
-
-def test_unispeech_without_its_weights(unispeech_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "wavlm_large_finetune.pth").touch()
-    for model in ("", str(tmp_path), str(tmp_path / "wavlm_large_finetune.pth")):
-        with pytest.raises(UserError, match="weights_only=True"):
-            UniSpeechSpeaker(model)
-    file = str(shutil.copy(unispeech_folder / "wavlm_large_finetune.safetensors", tmp_path))
-    with pytest.raises(UserError, match="'microsoft/wavlm-large' is no folder here"):
-        UniSpeechSpeaker(file)
-    settings = UniSpeechSpeaker(file, wavlm=str(unispeech_folder)).settings()
-    assert settings["model"] == file and settings["wavlm"] == str(unispeech_folder)
 
 
 @pytest.mark.parametrize("kind", [HubertWords, WhisperWords, WavLMSpeaker, Wav2Vec2Vectors])
